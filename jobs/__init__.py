@@ -1,0 +1,1 @@
+"""Ray jobs and commands: train, export, tokenize, evaluate, report, and the demo."""

@@ -1,0 +1,1 @@
+"""Apache Beam pipelines: vocabulary features, image and video shards, verification."""

@@ -1,0 +1,174 @@
+"""Configurations: frozen dataclasses of plain values, standard library only.
+
+A variant is a value in a configuration, never another class; live objects (devices, vocabularies, process groups) never
+enter one. Every run saves its resolved configuration beside its output.
+"""
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Grid = tuple[int, ...]
+QuantizerName = Literal["pyramid", "residual", "vector"]
+LatentStatistics = Literal["position", "channel", "none"]
+CommitmentReduction = Literal["radius", "element"]
+
+IMAGE_GRIDS: tuple[Grid, ...] = ((1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (16, 16))
+PAPER_THRESHOLDS = (0.98, 0.95, 0.9, 0.85, 0.8)
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Shape of the convolutional encoder and its mirrored decoder (facts 2.2)."""
+
+    base_channels: int = 128
+    """Channels of the first scale."""
+    channel_multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    """One scale each, finest first; between two scales the sides halve."""
+    residual_blocks: int = 2
+    """Residual blocks a scale."""
+    middle_blocks: int = 2
+    """Residual blocks at the latent scale, after the last of the encoder and before the first of the decoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPAEConfig:
+    """A tokenizer: what goes in, the pyramid of grids, and the networks around it."""
+
+    input_size: tuple[int, ...] = (128, 128)
+    """(height, width) of an image or (frames, height, width) of a clip."""
+    grids: tuple[Grid, ...] = IMAGE_GRIDS
+    """Grid of each layer, coarse to fine; the last one is the latent grid."""
+    embedding_width: int = 1536
+    """Width of the word embeddings, which the encoder emits in full (facts 8.3); taken from the vocabulary in training."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    quantizer: QuantizerName = "pyramid"
+    latent_statistics: LatentStatistics = "position"
+    """Which statistics bring the encoder's output to the spread of the word embeddings (facts 8.4)."""
+    temperature: float | None = None
+    """Sharpness of softmax(-|z - e|^2 / temperature); None means 1 / ln K (facts 8.2)."""
+
+    def __post_init__(self) -> None:
+        if len(self.input_size) not in (2, 3):
+            raise ValueError(f"input_size={self.input_size} must be (height, width) or (frames, height, width)")
+        if not self.grids:
+            raise ValueError("grids is empty; give one grid a layer, such as ((1, 1), (2, 2), (4, 4))")
+        if self.grids[-1] != self.latent_grid:
+            raise ValueError(
+                f"the last grid {self.grids[-1]} must be the latent grid {self.latent_grid}, which input_size="
+                f"{self.input_size} and {len(self.network.channel_multipliers)} scales give"
+            )
+
+    @property
+    def latent_grid(self) -> Grid:
+        """Sides of the latent: spatial sides halve between scales, frames only between the first scales (facts 2.4)."""
+        halvings = len(self.network.channel_multipliers) - 1
+        factors = [2**halvings] * 2
+        if len(self.input_size) == 3:
+            factors.insert(0, 2 ** min(halvings, 2))
+        if any(size % factor for size, factor in zip(self.input_size, factors, strict=True)):
+            raise ValueError(f"input_size={self.input_size} must be divisible by {tuple(factors)}")
+        return tuple(size // factor for size, factor in zip(self.input_size, factors, strict=True))
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Words a layer."""
+        return tuple(math.prod(grid) for grid in self.grids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of equations 7 to 9 and how their terms are reduced (facts 8.5 to 8.9)."""
+
+    commitment_weight: float = 0.01
+    commitment_reduction: CommitmentReduction = "radius"
+    """radius: squared error over the table's mean squared radius, mean over positions. element: mean over all elements."""
+    semantic_weight: float = 1.0
+    """alpha of equation 9; 0 trains without semantic guidance."""
+    semantic_thresholds: tuple[float, ...] = PAPER_THRESHOLDS
+    """rho of equation 4, one for each guided layer, coarse to fine."""
+    dynamic_weight: bool = True
+    """Scale the semantic loss to the size of the appearance loss (equation 9)."""
+    dynamic_weight_cap: float = 10.0
+    """Highest dynamic weight, in multiples of its running median."""
+    prefix_probability: float = 0.0
+    """Share of steps whose decoder input is a random prefix of the layers."""
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= rho <= 1 for rho in self.semantic_thresholds):
+            raise ValueError(f"semantic_thresholds={self.semantic_thresholds} must lie in [0, 1]")
+        if list(self.semantic_thresholds) != sorted(self.semantic_thresholds, reverse=True):
+            raise ValueError(f"semantic_thresholds={self.semantic_thresholds} must not rise: deeper layers have larger pools")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam, its schedule and the moving average of the weights (facts 2.1, 8.19)."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.0, 0.99)
+    warmup_steps: int = 5_000
+    cooldown_steps: int = 50_000
+    gradient_clip: float | None = None
+    """Largest norm of the gradient; None leaves it alone, as the paper does."""
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Batches and their order (see spae/data.py)."""
+
+    batch_size: int = 256
+    """Samples of one step, over all ranks."""
+    streams: int = 256
+    """Virtual streams; ranks times loader workers must divide it. Fixed for the life of a run."""
+    crop_scale: tuple[float, float] = (0.35, 1.0)
+    """Share of the area that a random resized crop keeps; (1, 1) keeps the picture whole."""
+    flip: bool = True
+    """Mirror half of the pictures; wrong for digits and letters."""
+    shift: int = 0
+    """Largest random shift in pixels, borders repeated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All that decides a training run, bit for bit, besides its data and its vocabulary."""
+
+    model: SPAEConfig = field(default_factory=SPAEConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    steps: int = 450_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        guided, layers = len(self.objective.semantic_thresholds), len(self.model.grids)
+        if guided > layers:
+            raise ValueError(f"{guided} semantic_thresholds for {layers} layers; give at most one a layer")
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """A configuration as plain JSON values; `from_dict` reads it back."""
+    return dataclasses.asdict(typing.cast(Any, config))
+
+
+def from_dict(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Rebuild a configuration from JSON values, lists back to tuples; an unknown field is an error that names it."""
+    hints = typing.get_type_hints(config_class)
+    if unknown := sorted(set(values) - set(hints)):
+        raise ValueError(f"{config_class.__name__} has no field {unknown}; it has {sorted(hints)}")
+    return config_class(**{name: _revive(hints[name], value) for name, value in values.items()})
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value)
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""Measuring what a tokenizer keeps: mergeable metrics and reconstruction scores."""

@@ -21,7 +21,7 @@ _HOMES = {
     "TokenPyramid": "spae.pyramid",
     "Vocabulary": "spae.vocabulary",
 }
-__all__ = ["PRESETS", "SPAE", "SPAEConfig", "TokenPyramid", "Vocabulary"]  # noqa: RUF022
+__all__ = ["PRESETS", "SPAE", "SPAEConfig", "TokenPyramid", "Vocabulary"]
 
 
 def __getattr__(name: str) -> object:

@@ -44,7 +44,7 @@ class SPAEConfig:
     grids: tuple[Grid, ...] = IMAGE_GRIDS
     """Grid of each layer, coarse to fine; the last one is the latent grid."""
     embedding_width: int = 1536
-    """Width of the word embeddings, which the encoder emits in full (facts 8.3); taken from the vocabulary in training."""
+    """Width of the word embeddings, which the encoder emits in full (facts 8.3); training takes the vocabulary's."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     quantizer: QuantizerName = "pyramid"
     latent_statistics: LatentStatistics = "position"
@@ -86,7 +86,7 @@ class ObjectiveConfig:
 
     commitment_weight: float = 0.01
     commitment_reduction: CommitmentReduction = "radius"
-    """radius: squared error over the table's mean squared radius, mean over positions. element: mean over all elements."""
+    """radius: squared error over the table's mean squared radius. element: mean over channels."""
     semantic_weight: float = 1.0
     """alpha of equation 9; 0 trains without semantic guidance."""
     semantic_thresholds: tuple[float, ...] = PAPER_THRESHOLDS
@@ -102,7 +102,9 @@ class ObjectiveConfig:
         if any(not 0 <= rho <= 1 for rho in self.semantic_thresholds):
             raise ValueError(f"semantic_thresholds={self.semantic_thresholds} must lie in [0, 1]")
         if list(self.semantic_thresholds) != sorted(self.semantic_thresholds, reverse=True):
-            raise ValueError(f"semantic_thresholds={self.semantic_thresholds} must not rise: deeper layers have larger pools")
+            raise ValueError(
+                f"semantic_thresholds={self.semantic_thresholds} must not rise: deeper layers have larger pools"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

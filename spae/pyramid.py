@@ -60,7 +60,9 @@ class TokenPyramid:
         """Undo `flatten`: ids (B, n) and the grids of the layers they hold."""
         sizes = [math.prod(grid) for grid in grids]
         if ids.ndim != 2 or ids.shape[1] != sum(sizes):
-            raise ValueError(f"ids of shape {tuple(ids.shape)} do not fill grids {tuple(grids)}: they hold {sum(sizes)}")
+            raise ValueError(
+                f"ids of shape {tuple(ids.shape)} do not fill grids {tuple(grids)}: they hold {sum(sizes)}"
+            )
         parts = ids.long().split(sizes, dim=1)
         return cls(tuple(part.reshape(-1, *grid) for part, grid in zip(parts, grids, strict=True)))
 
@@ -121,7 +123,7 @@ def disjoint_groups(grids: Sequence[Grid], latent_grid: Grid) -> list[list[int]]
 
 
 def nearest_covered(grids: Sequence[Grid], latent_grid: Grid) -> Tensor:
-    """For every raster position, the position of the nearest one that the grids cover, int64 (P,); ties to the lowest."""
+    """For every raster position, the nearest one that the grids cover, int64 (P,); ties to the lowest."""
     covered = torch.cat([positions(grid, latent_grid) for grid in grids]).unique()
     axes = torch.meshgrid(*[torch.arange(side) for side in latent_grid], indexing="ij")
     points = torch.stack([axis.flatten() for axis in axes], dim=1)  # (P, dimensions)

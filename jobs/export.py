@@ -1,0 +1,58 @@
+"""Export a run's averaged weights as a model folder."""
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import tyro
+
+from jobs.runs import RunRecord, load_latest_state
+from spae.model import SPAE
+from spae.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Export the averaged weights of a run's newest checkpoint as a model folder.
+
+    Example: python -m jobs.export --run runs/digits --output runs/model
+    """
+
+    run: str
+    """Run folder of `jobs.train`."""
+    output: str
+    """Model folder to write; SPAE.from_pretrained reads it."""
+    vocabulary: str | None = None
+    """Vocabulary folder, if it moved since training."""
+
+
+def main() -> int:
+    """Entry point; 0 well, 2 unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = tyro.cli(Arguments)
+    try:
+        model, step = load_run(arguments.run, arguments.vocabulary)
+    except ValueError as error:
+        logger.error("%s", error)
+        return 2
+    model.save_pretrained(arguments.output)
+    logger.info("wrote %s: step %d, fingerprint %s", arguments.output, step, model.fingerprint[:16])
+    return 0
+
+
+def load_run(run: str, vocabulary_url: str | None = None) -> tuple[SPAE, int]:
+    """The averaged model of a run's newest checkpoint, in evaluation mode, and its step."""
+    record = RunRecord.load(run)
+    vocabulary = Vocabulary.load(vocabulary_url or record.vocabulary)
+    if vocabulary.words_fingerprint != record.words_fingerprint:
+        raise ValueError(f"{vocabulary_url or record.vocabulary} is not the vocabulary that {run} was trained with")
+    state = load_latest_state(run)
+    model = SPAE(record.config.model, vocabulary)
+    model.load_state_dict(state["average"])
+    return model.eval(), int(state["step"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

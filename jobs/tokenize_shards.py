@@ -1,0 +1,217 @@
+"""Turn shards of images into Parquet tables of words with Ray Data.
+
+    python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
+
+A rerun skips what is done: tables by the same model from the same shards. Two stages scale apart, tasks that decode and
+actors that hold the model; one row between them is one shard.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import fsspec
+import ray
+import torch
+import tyro
+
+from jobs.cluster import connect
+from jobs.token_plan import TokenPlan, make_plan, table_identity, warn_of_mixture
+from jobs.token_stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard, device_name
+from jobs.token_tables import find_tables, publish_manifest, publish_vocabulary
+from jobs.tracking import tracking
+from spae.model import SPAE
+from spae.publishing import absolute
+from spae.records import ERRORS_FOLDER, load_index
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeFlags:
+    """Which shards become words, by which model, and on what."""
+
+    model: str
+    """Model folder, by path, URL or hub id."""
+    input: str
+    """Folder of a split of shards."""
+    output: str
+    """Folder for the tables; several splits may share it, several models may not."""
+    workers: int = 1
+    """Actors that hold the model, on a CPU with one thread each. Ids do not depend on their number."""
+    batch: int = 64
+    """Pictures of every pass of the model; recorded in the tables."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """cuda reserves one GPU an actor."""
+    worker_cpus: float = 0.75
+    """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
+    decoder_cpus: float = 0.25
+    """CPUs that Ray reserves for a decoding task."""
+    limit: int | None = None
+    """Take the first shards only; a later run without it keeps their tables."""
+    max_error_share: float = 0.01
+    """Share of undecodable samples above which the run counts as failed, after all is written."""
+    replace: bool = False
+    """Write anew the tables of these shards that come from another model or from other shards."""
+    dry_run: bool = False
+    """Print the plan and an estimate of its cost, and write nothing."""
+    ray_address: str | None = None
+    """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name} {value} must be at least 1")
+        if not 0 <= self.max_error_share <= 1:
+            raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
+        if min(self.worker_cpus, self.decoder_cpus) <= 0:
+            raise ValueError(f"--worker-cpus {self.worker_cpus}, --decoder-cpus {self.decoder_cpus} must be above 0")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        flags = tyro.cli(TokenizeFlags, args=arguments, description=__doc__)
+        model = SPAE.from_pretrained(flags.model, flags.device)
+        plan, job = prepare(flags, model)
+        if flags.dry_run:
+            _show_cost(plan, model, flags)
+            return 0
+        if plan.todo:
+            connect(flags.ray_address, num_cpus=_local_cpus(flags))
+            flags = dataclasses.replace(flags, workers=min(_fitting_workers(flags), len(plan.todo)))
+    except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
+        logger.error("%s", error)
+        return 2
+    begin = time.monotonic()
+    try:
+        publish_vocabulary(job.output, model)
+        outcomes = list(tracking(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.samples))
+        return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
+    except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
+        logger.exception("the run failed; give the same command again to continue it")
+        return 1
+
+
+def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
+    """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
+    if len(model.config.input_size) != 2:
+        raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
+    output, identity = absolute(flags.output), table_identity(model)
+    tables, shards = find_tables(output), load_index(flags.input).shards[: flags.limit]
+    plan = make_plan(shards, tables, identity, replace=flags.replace)
+    warn_of_mixture(tables, device_name(model), flags.batch)
+    logger.info(
+        "%s: %d shards to tokenize with %d samples; %d are done",
+        *(output, len(plan.todo), plan.samples, len(plan.done)),
+    )
+    job = TokenJob(
+        model=_from_anywhere(flags.model),
+        model_fingerprint=identity["model_fingerprint"],
+        output=output,
+        input_size=model.config.input_size,
+        batch=flags.batch,
+        device=flags.device,
+    )
+    return plan, job
+
+
+def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[ShardOutcome]:
+    """Run the two stages on the cluster; yields what became of each shard, in the order in which they finish."""
+    if not plan.todo:
+        return
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # else it says that the bars are off
+    rows = ray.data.from_items([dataclasses.asdict(shard) for shard in plan.todo], override_num_blocks=len(plan.todo))
+    outcomes = rows.map(functools.partial(decode_shard, job=job), num_cpus=flags.decoder_cpus).map(
+        ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
+        fn_constructor_args=[job],
+        compute=ray.data.ActorPoolStrategy(size=flags.workers),
+        num_cpus=flags.worker_cpus,
+        num_gpus=1 if flags.device == "cuda" else None,
+    )
+    for row in outcomes.iter_rows():
+        outcome = ShardOutcome(**row)
+        if outcome.failure:
+            logger.error("%s gets no table: %s", outcome.shard, outcome.failure)
+        yield outcome
+
+
+def _local_cpus(flags: TokenizeFlags) -> int:
+    """CPUs of a Ray of our own: enough for the actors and two decoding tasks, also where the machine has fewer."""
+    return max(os.cpu_count() or 1, math.ceil(flags.workers * flags.worker_cpus + 2 * flags.decoder_cpus))
+
+
+def _fitting_workers(flags: TokenizeFlags) -> int:
+    """The workers asked for, or as many as leave a decoding task some CPU: without it all would wait for ever."""
+    resources = ray.cluster_resources()
+    fitting = int((resources.get("CPU", 0) - flags.decoder_cpus) / flags.worker_cpus + 1e-9)
+    if flags.device == "cuda":
+        fitting = min(fitting, int(resources.get("GPU", 0)))
+    if fitting < 1:
+        raise ValueError(f"the cluster has {resources}, too little for one worker; see --worker-cpus and --device")
+    if fitting < flags.workers:
+        logger.warning("the cluster has room for %d of %d workers", fitting, flags.workers)
+    return min(fitting, flags.workers)
+
+
+def _from_anywhere(model: str) -> str:
+    """The model's place from any working directory; a hub id stays as it is."""
+    file_system, path = fsspec.url_to_fs(model)
+    return absolute(model) if file_system.exists(path) else model
+
+
+def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
+    pixels = torch.zeros(flags.batch, 3, *model.config.input_size, dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for _ in range(2):  # the first pass warms up
+        begin = time.monotonic()
+        model.encode(pixels).to("cpu")
+        seconds = time.monotonic() - begin
+    torch.set_num_threads(threads)
+    hours = sum(math.ceil(shard.samples / flags.batch) for shard in plan.todo) * seconds / 3600
+    logger.info(
+        "%.3f GB to read; %.0f images/s a worker here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
+        *(sum(shard.bytes for shard in plan.todo) / 1e9, flags.batch / seconds, hours, hours / flags.workers),
+        flags.workers,
+    )
+
+
+def _report(
+    plan: TokenPlan, job: TokenJob, outcomes: Sequence[ShardOutcome], max_error_share: float, seconds: float
+) -> int:
+    """Write the manifest from the tables as they stand, print the counts, judge."""
+    tables = {name: table for name, table in find_tables(job.output).items() if table.footer is not None}
+    publish_manifest(job.output, tables)
+    footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
+    missing = [shard.name for shard in plan.todo if shard.name not in tables]
+    samples, errors = (sum(getattr(footer, name) for footer in footers) for name in ("samples", "errors"))
+    written = sum(outcome.samples - outcome.errors for outcome in outcomes if not outcome.failure)
+    logger.info(
+        "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
+        *(plan.samples, written, plan.samples - written, sum(shard.samples for shard in plan.done)),
+        *(len(plan.todo) - len(missing), seconds, written / seconds, job.output),
+    )
+    if missing:
+        logger.error("%d shards have no table: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))
+    if errors > max_error_share * samples:
+        logger.error(
+            "%d of %d samples cannot be decoded, over --max-error-share %g; see %s/%s",
+            *(errors, samples, max_error_share, job.output, ERRORS_FOLDER),
+        )
+        return 1
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""Train a tokenizer with Ray Train: a plain loop on every worker, exact resume from the run folder.
+
+A run folder (any fsspec URL) holds `config.json` (all that decides the run), `history.jsonl` (what was logged) and
+`step-XXXXXXXX/state.pt` checkpoints. Running the same command again continues; with other settings it is refused.
+"""
+
+import dataclasses
+import itertools
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import fsspec
+import pyarrow.fs
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import tyro
+
+from jobs.cluster import connect
+from jobs.progress import Progress
+from jobs.runs import STATE_FILE, claim_run, run_record
+from spae.clip import load_clip, require_same_clip
+from spae.config import TrainConfig
+from spae.data import BatchPlan, batches, load_pictures, read_samples
+from spae.model import SPAE
+from spae.presets import PRESETS
+from spae.publishing import absolute
+from spae.records import load_index
+from spae.training import Guidance, Objective, TrainState, train_step
+from spae.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+_VALIDATION_PICTURES = 256  # held in memory by the first worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Train SPAE on shards, guided by CLIP through a vocabulary.
+
+    Example: python -m jobs.train digits-32 --shards runs/shards/train --val-shards runs/shards/val
+    --vocabulary runs/vocabulary --clip ViT-L-14-quickgelu --clip-weights openai --run runs/digits --workers 2
+    """
+
+    shards: str
+    """Split folder that `pipelines.images` wrote."""
+    vocabulary: str
+    """Vocabulary folder that `pipelines.vocabulary` wrote."""
+    run: str
+    """Run folder; the same command on it again continues."""
+    val_shards: str | None = None
+    """Split folder to validate on."""
+    clip: str | None = None
+    """open_clip model that judged the vocabulary; needed while objective.semantic-weight is above 0."""
+    clip_weights: str | None = None
+    """Its weights: an open_clip tag or a file."""
+    workers: int = 1
+    """Ray Train workers, one process and one GPU (if there are any) each."""
+    threads: int = 1
+    """Processor threads a worker."""
+    loader_workers: int = 0
+    """Loader processes a worker."""
+    log_every: int = 50
+    """Steps between log lines."""
+    checkpoint_every: int = 1_000
+    """Steps between checkpoints and validations; the last step always makes one."""
+    max_failures: int = 3
+    """Worker failures after which the run is given up; each resumes from the last checkpoint."""
+    ray_address: str | None = None
+    """Cluster to use; RAY_ADDRESS counts too, and without either a local one is started."""
+    replace: bool = False
+    """Delete what the run folder holds and begin anew."""
+    dry_run: bool = False
+    """Print what would be trained and stop."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+def main() -> int:
+    """Entry point; 0 well, 1 failed, 2 unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    defaults = {
+        name: (f"preset for inputs of {config.model.input_size}", _arguments(config))
+        for name, config in PRESETS.items()
+    }
+    arguments = tyro.extras.overridable_config_cli(defaults, description=Arguments.__doc__)
+    try:
+        job = prepare(arguments)
+    except ValueError as error:
+        logger.error("%s", error)
+        return 2
+    if arguments.dry_run:
+        return 0
+    result = run(job)
+    if result.error is not None:
+        logger.error("training failed: %s", result.error)
+        return 1
+    logger.info(
+        "trained %d steps; export with: python -m jobs.export --run %s --output FOLDER", job.config.steps, job.run
+    )
+    return 0
+
+
+def _arguments(config: TrainConfig) -> Arguments:
+    missing: Any = tyro.MISSING
+    return Arguments(shards=missing, vocabulary=missing, run=missing, config=config)
+
+
+def prepare(arguments: Arguments) -> Arguments:
+    """Check what can be checked before a cluster is asked for, and fix the job: absolute URLs, the table's width.
+
+    Writes config.json into a new run folder. ValueError names what does not fit and the remedy.
+    """
+    vocabulary = Vocabulary.load(arguments.vocabulary)
+    guided = arguments.config.objective.semantic_weight > 0
+    if guided and arguments.clip is None:
+        raise ValueError("semantic guidance needs --clip; give it, or --objective.semantic-weight 0 to train without")
+    if guided and vocabulary.semantics is None:
+        raise ValueError(f"{arguments.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
+    model = dataclasses.replace(arguments.config.model, embedding_width=vocabulary.width)
+    job = dataclasses.replace(
+        arguments,
+        shards=absolute(arguments.shards),
+        val_shards=arguments.val_shards and absolute(arguments.val_shards),
+        vocabulary=absolute(arguments.vocabulary),
+        run=absolute(arguments.run),
+        clip=_absolute_clip(arguments.clip) if guided and arguments.clip else None,
+        clip_weights=_absolute_file(arguments.clip_weights),
+        config=dataclasses.replace(arguments.config, model=model),
+    )
+    plan = _plan(job, rank=0, ranks=job.workers)
+    epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
+    logger.info(
+        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
+        *(plan.index.samples, len(vocabulary), job.config.steps, job.config.data.batch_size, epochs, job.workers),
+    )
+    if not arguments.dry_run:
+        record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
+        claim_run(job.run, record, replace=job.replace)
+    return job
+
+
+def run(job: Arguments) -> ray.train.Result:
+    """Train on the cluster until the last step."""
+    connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
+    file_system, path = fsspec.url_to_fs(job.run)
+    storage, _, name = path.rstrip("/").rpartition("/")
+    trainer = ray.train.torch.TorchTrainer(
+        train_loop,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.workers, use_gpu=use_gpu, resources_per_worker={"CPU": job.threads, "GPU": int(use_gpu)}
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage,
+            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)),
+            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=3),
+        ),
+    )
+    return trainer.fit()
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """What every Ray Train worker runs."""
+    job: Arguments = settings["job"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    rank, device = ray.train.get_context().get_world_rank(), ray.train.torch.get_device()
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.config.seed)
+    vocabulary = Vocabulary.load(job.vocabulary)
+    state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
+    objective = Objective(job.config.objective, _guidance(job, vocabulary, device))
+    plan = _plan(job, rank, ray.train.get_context().get_world_size())
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            saved = torch.load(os.path.join(folder, STATE_FILE), map_location=device, weights_only=True)
+        state.load_state_dict(saved, plan.order)
+    progress = Progress(job.run, job.config, state, rank, _validation(job, rank, device))
+    for batch in batches(plan, state.seen):
+        if state.step >= job.config.steps:
+            break
+        terms, quantized = train_step(state, objective, batch.to(device), job.config)
+        progress.usage.update(quantized.tokens)
+        last = state.step == job.config.steps
+        if last or state.step % job.log_every == 0:
+            progress.log(terms)
+        if last or state.step % job.checkpoint_every == 0:
+            progress.checkpoint(plan.order)
+
+
+def _plan(job: Arguments, rank: int, ranks: int) -> BatchPlan:
+    config = job.config
+    guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
+    return BatchPlan(
+        index=load_index(job.shards),
+        data=config.data,
+        input_size=config.model.input_size,
+        draws=sum(config.model.layer_sizes[:guided]),
+        seed=config.seed,
+        rank=rank,
+        ranks=ranks,
+        loader_workers=job.loader_workers,
+    )
+
+
+def _guidance(job: Arguments, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
+    if job.clip is None or vocabulary.semantics is None or vocabulary.record.semantics is None:
+        return None
+    guide = load_clip(job.clip, job.clip_weights, device)
+    require_same_clip(guide, vocabulary.record.semantics)
+    return Guidance(guide, vocabulary.semantics.to(device))
+
+
+def _validation(job: Arguments, rank: int, device: torch.device) -> torch.Tensor | None:
+    if rank != 0 or job.val_shards is None:
+        return None
+    samples = (sample for shard in load_index(job.val_shards).shards for sample in read_samples(shard.url))
+    media = [sample.media for sample in itertools.islice(samples, _VALIDATION_PICTURES)]
+    return load_pictures(media, job.config.model.input_size).to(device)
+
+
+def _absolute_file(weights: str | None) -> str | None:
+    """A weights file from any working directory; a tag stays as it is."""
+    return os.path.abspath(weights) if weights and os.path.exists(weights) else weights
+
+
+def _absolute_clip(name: str) -> str:
+    """The same CLIP from any working directory."""
+    schema, _, folder = name.partition(":")
+    return f"{schema}:{os.path.abspath(folder)}" if schema == "local-dir" else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

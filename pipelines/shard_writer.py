@@ -1,0 +1,159 @@
+"""One planned shard becomes one tar: read, check, write, publish.
+
+The tar's bytes depend on the plan and the inputs alone: USTAR headers with fixed owner, mode and time, samples in
+planned order, members sorted by suffix. Whoever writes a shard again writes the same bytes, so that retries and repairs
+need no care. Knows nothing of Beam.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from pipelines.shard_plan import CheckName, PlannedShard, ShardSettings
+from spae.media import DEFAULT_LIMITS, STORED_SUFFIXES, MediaError, check_image, decode_image, encode_png
+from spae.publishing import delete, join, publish, publishing
+from spae.records import ERRORS_FOLDER, LABEL_SUFFIX, METADATA_SUFFIX, TEXT_SUFFIX, ClassName, Sidecar
+from spae.sources import Entry, Source
+
+
+@dataclass
+class ShardOutcome:
+    """What became of the inputs of one shard."""
+
+    shard: str
+    samples: int = 0
+    classes: Counter[int] = field(default_factory=Counter)
+    errors: list[dict[str, str]] = field(default_factory=list)
+    """One row an unusable input: key, source_path, reason, details."""
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Unusable inputs a reason, most frequent first."""
+        return dict(Counter(row["reason"] for row in self.errors).most_common())
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """Writes planned shards into a split's folder; a small value that travels to workers."""
+
+    folder: str
+    settings: ShardSettings
+    classes: tuple[ClassName, ...]
+
+    def write(self, shard: PlannedShard) -> ShardOutcome:
+        """Write and publish one shard: tar, errors, and last the sidecar that marks it as finished.
+
+        A shard without a single usable input leaves its errors only: no tar and no sidecar.
+        """
+        outcome = ShardOutcome(shard.name)
+        tar_url = join(self.folder, f"{shard.name}.tar")
+        try:
+            with publishing(tar_url) as file:
+                target = _HashingFile(file)
+                self._fill(target, shard, outcome)
+        except _NoSamplesError:
+            self._publish_errors(outcome)
+            return outcome
+        self._publish_errors(outcome)
+        sidecar = Sidecar(
+            shard=shard.name,
+            samples=outcome.samples,
+            errors=len(outcome.errors),
+            bytes=target.size,
+            sha256=target.digest.hexdigest(),
+            plan=shard.plan,
+            classes={str(label): count for label, count in sorted(outcome.classes.items())},
+            reasons=outcome.reasons,
+            settings=vars(self.settings),
+        )
+        publish(join(self.folder, f"{shard.name}.json"), sidecar.to_json().encode())
+        return outcome
+
+    def _fill(self, target: "_HashingFile", shard: PlannedShard, outcome: ShardOutcome) -> None:
+        source = self.settings.open_source()
+        names = {row.label: row for row in self.classes}
+        with tarfile.open(fileobj=target, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+            for entry in shard.entries:
+                try:
+                    members = sample_members(source, entry, names, self.settings.check)
+                except MediaError as error:
+                    row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
+                    outcome.errors.append(row)
+                    continue
+                for suffix in sorted(members):
+                    _add_member(tar, f"{entry.key}.{suffix}", members[suffix])
+                outcome.samples += 1
+                outcome.classes[int(members[LABEL_SUFFIX])] += 1
+        if not outcome.samples:
+            raise _NoSamplesError
+
+    def _publish_errors(self, outcome: ShardOutcome) -> None:
+        url = join(self.folder, ERRORS_FOLDER, f"{outcome.shard}.jsonl")
+        if outcome.errors:
+            publish(url, "".join(json.dumps(row) + "\n" for row in outcome.errors).encode())
+        else:
+            delete(url)
+
+
+def sample_members(source: Source, entry: Entry, names: dict[int, ClassName], check: CheckName) -> dict[str, bytes]:
+    """The members of one sample by suffix; MediaError where the input can be none."""
+    if entry.problem:
+        raise MediaError(entry.problem)
+    if entry.label is None:
+        raise MediaError("no label")
+    original = source.read(entry, DEFAULT_LIMITS.bytes + 1)
+    header = check_image(original)
+    suffix, data, width, height = STORED_SUFFIXES.get(header.format), original, header.width, header.height
+    if suffix is None or check == "decode":
+        pixels = decode_image(original)
+        if suffix is None:
+            suffix, data, (height, width) = "png", encode_png(pixels), pixels.shape[:2]
+    class_name = names[entry.label]
+    metadata = {
+        "label": entry.label,
+        "label_name": class_name.name,
+        "wnid": class_name.wnid,
+        "source_path": entry.path,
+        "source_format": header.format,
+        "width": width,
+        "height": height,
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    return {
+        suffix: data,
+        LABEL_SUFFIX: str(entry.label).encode(),
+        TEXT_SUFFIX: class_name.name.encode(),
+        METADATA_SUFFIX: json.dumps(metadata).encode(),
+    }
+
+
+class _NoSamplesError(Exception):
+    """Ends the writing of a tar that would be empty."""
+
+
+class _HashingFile(io.RawIOBase):
+    """Counts and hashes what is written to a file, so that the tar need not be read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.size += len(data)
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    member.mode = 0o444
+    member.mtime = 0
+    member.uname = member.gname = "spae"
+    tar.addfile(member, io.BytesIO(data))

@@ -1,0 +1,311 @@
+"""CLIP as the judge of words: prompt features, image features, similarity and candidate pools (equations 4 to 6).
+
+Any open_clip model will do: a name with weights, `local-dir:FOLDER` or `hf-hub:ORG/NAME`. It is frozen; no gradient
+passes. This file knows neither codebooks nor losses: it says which words suit an image, by id.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import open_clip
+import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+from torch.nn import functional
+
+from spae.vocabulary import SemanticsRecord
+
+Tokenizer = Callable[..., Tensor]
+ClipModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
+
+IMAGENET_TEMPLATES: tuple[str, ...] = tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES)
+"""The 80 prompts of OpenAI's zero-shot ImageNet set-up, {} where the word goes."""
+
+_PROMPTS_AT_ONCE = 16_384  # tokenized together and sorted by length: 10 MB of ids at 77 tokens
+_GOLDEN_TEMPLATE = "a photo of a {}."
+_GOLDEN_TOLERANCE = 1e-2
+_IDENTITY = ("architecture_sha256", "weights_sha256", "activation", "image_size", "mean", "std", "interpolation")
+_PATHS = ("hf_model_name", "hf_tokenizer_name", "hf_model_pretrained")  # say where a model lay, not what it is
+
+
+@dataclass(frozen=True, eq=False)
+class ClipGuide:
+    """A frozen open_clip model in eval mode, its tokenizer and how pictures are prepared for it."""
+
+    model: ClipModel
+    tokenizer: Tokenizer
+    name: str
+    weights: str
+    architecture_sha256: str
+    weights_sha256: str
+    activation: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+
+def load_clip(name: str, weights: str | None = None, device: str | torch.device = "cpu") -> ClipGuide:
+    """Load an open_clip model for guidance.
+
+    Args:
+        name: a model name of open_clip, `local-dir:FOLDER` (open_clip_config.json and open_clip_model.safetensors) or
+            `hf-hub:ORG/NAME`.
+        weights: a tag of open_clip or a file, needed with a plain name and with no other.
+        device: where it shall run.
+
+    Raises:
+        ValueError: unknown name or weights, weights that do not fit, or weights trained with the other activation
+            (facts 8.13): open_clip itself only warns, and every similarity would be wrong.
+    """
+    schema, _ = open_clip.factory.parse_model_name(name)
+    if (schema is None) != (weights is not None):
+        need = "needs weights: a tag or a file" if schema is None else "brings its weights; give none"
+        raise ValueError(f"CLIP {name!r} with weights={weights!r}: it {need}")
+    try:
+        config = _model_config(name)
+        if weights is not None:
+            _check_activation(name, weights, config)
+        model = open_clip.create_model(
+            name, pretrained=weights, device=device, require_pretrained=True, text_cfg=config["text_cfg"]
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # each format of weights and each hub has errors of its own; all mean the same here
+        raise ValueError(f"CLIP {name!r} with weights={weights!r} cannot be loaded: {error}") from error
+    model.eval().requires_grad_(False)
+    preparation = model.visual.preprocess_cfg
+    size = preparation["size"]
+    return ClipGuide(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        weights=Path(weights).name if weights else "",
+        architecture_sha256=_architecture_sha256(config),
+        weights_sha256=_weights_sha256(model),
+        activation="quick_gelu" if config.get("quick_gelu") else "gelu",
+        image_size=size if isinstance(size, int) else size[0],
+        mean=tuple(preparation["mean"]),
+        std=tuple(preparation["std"]),
+        interpolation=preparation["interpolation"],
+    )
+
+
+def prompt_features(
+    clip: ClipModel,
+    tokenizer: Tokenizer,
+    words: Sequence[str],
+    templates: Sequence[str] = IMAGENET_TEMPLATES,
+    batch_size: int = 256,
+) -> Tensor:
+    """Text features of words, float32 (K, E): mean over the templates of unit-norm prompt features (equation 5).
+
+    The mean is not brought back to unit length. Prompts run in batches of `batch_size`; a Hugging Face tower masks
+    padding, so that it gets them sorted by length and without it, while others get their full context.
+
+    Raises:
+        ValueError: a template without {}, or a prompt longer than the tower's context, named with its word.
+    """
+    check_templates(templates)
+    device = next(clip.parameters()).device
+    rows = []
+    chunk = max(1, _PROMPTS_AT_ONCE // len(templates))
+    for start in range(0, len(words), chunk):
+        part = words[start : start + chunk]
+        prompts = [template.replace("{}", word) for word in part for template in templates]
+        ids = _tokenize(tokenizer, prompts)
+        features: Tensor | None = None
+        with torch.inference_mode():
+            for members, batch in _batches(clip, tokenizer, ids, batch_size):
+                encoded = functional.normalize(clip.encode_text(batch.to(device)).float(), dim=-1).cpu()
+                features = torch.empty(len(prompts), encoded.shape[1]) if features is None else features
+                features[members] = encoded
+        assert features is not None
+        rows.append(features.reshape(len(part), len(templates), -1).mean(dim=1))
+    if not rows:
+        raise ValueError("no words to encode; give at least one")
+    return torch.cat(rows)
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """ValueError unless there are templates and each has one {} for the word."""
+    wrong = [template for template in templates if template.count("{}") != 1]
+    if wrong or not templates:
+        raise ValueError(f"templates {wrong or '(none)'} must hold {{}} once, as in 'a photo of a {{}}.'")
+
+
+@torch.no_grad()
+def image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:
+    """Unit-norm image features float32 (B, E) of pixels (B, 3, H, W), float in [0, 1]; no gradient.
+
+    The whole picture is brought to CLIP's square, as the tokenizer sees it (facts 8.13), with antialias and clamped as
+    an 8-bit picture would be.
+    """
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise ValueError(f"pixels {tuple(pixels.shape)} {pixels.dtype} must be float (B, 3, H, W) in [0, 1]")
+    side = guide.image_size
+    resized = pixels.to(guide.device, torch.float32)
+    if pixels.shape[-2:] != (side, side):
+        resized = functional.interpolate(resized, (side, side), mode=guide.interpolation, antialias=True).clamp(0, 1)
+    mean, std = (resized.new_tensor(values)[:, None, None] for values in (guide.mean, guide.std))
+    return functional.normalize(guide.model.encode_image((resized - mean) / std).float(), dim=-1)
+
+
+def similarity(image: Tensor, semantics: Tensor) -> Tensor:
+    """Equation 6: cosines of image features (B, E) and word semantics (K, E), min-max normalised per image, (B, K).
+
+    The best word of an image has exactly 1, the worst 0; where all words are equal, all have 1.
+    """
+    cosines = image @ semantics.T
+    low, high = cosines.aminmax(dim=1, keepdim=True)
+    return torch.where(high > low, (cosines - low) / (high - low), torch.ones_like(cosines))
+
+
+def pool_sizes(similarities: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """How many words (B, D') of similarities (B, K) reach each of the D' thresholds (equation 4); at least one."""
+    return torch.stack([(similarities >= threshold).sum(1) for threshold in thresholds], dim=1)
+
+
+def sample_targets(similarities: Tensor, threshold: float, draws: Tensor) -> Tensor:
+    """Word ids int64 (B, n), uniform over each image's pool {k: s >= threshold} (equations 4 and 7).
+
+    Args:
+        similarities: (B, K) from `similarity`.
+        threshold: rho of the layer, in [0, 1].
+        draws: (B, n) uniform in [0, 1); the same draws give the same ids on any device.
+
+    The j-th member of a pool, in id order, is where the running count of members reaches j: no sort, no loop.
+    """
+    members = (similarities >= threshold).cumsum(1, dtype=torch.int32)
+    sizes = members[:, -1:]
+    chosen = (draws.double() * sizes).long().clamp(max=sizes - 1)
+    return torch.searchsorted(members, (chosen + 1).int()).long()
+
+
+def semantics_record(guide: ClipGuide, template_set: str, templates: Sequence[str]) -> SemanticsRecord:
+    """What a vocabulary says of the CLIP that judged its words."""
+    return SemanticsRecord(
+        clip=guide.name,
+        clip_weights=guide.weights,
+        **{name: getattr(guide, name) for name in _IDENTITY},
+        golden_cosine=golden_cosine(guide),
+        template_set=template_set,
+        templates=tuple(templates),
+        templates_sha256=hashlib.sha256("\n".join(templates).encode()).hexdigest(),
+    )
+
+
+def require_same_clip(guide: ClipGuide, record: SemanticsRecord) -> None:
+    """ValueError unless this CLIP is the one whose text features the vocabulary holds and answers as it did then."""
+    for name in _IDENTITY:
+        if getattr(guide, name) != getattr(record, name):
+            raise ValueError(
+                f"CLIP {guide.name!r} has {name}={getattr(guide, name)!r}, but the vocabulary was made with "
+                f"{record.clip!r}, {name}={getattr(record, name)!r}; give that CLIP or build the vocabulary anew"
+            )
+    cosine = golden_cosine(guide)
+    if not abs(cosine - record.golden_cosine) <= _GOLDEN_TOLERANCE:
+        raise ValueError(
+            f"CLIP {guide.name!r} gives {cosine:.4f} for the fixed picture and sentence that gave "
+            f"{record.golden_cosine:.4f} when the vocabulary was made, with the same weights: check the versions of "
+            "torch, open_clip and transformers"
+        )
+
+
+def golden_cosine(guide: ClipGuide) -> float:
+    """Cosine of a fixed picture (colour ramps) and a fixed sentence, to compare machines and versions."""
+    ramp = torch.linspace(0, 1, guide.image_size)
+    red, green = torch.meshgrid(ramp, ramp, indexing="ij")
+    picture = image_features(guide, torch.stack([red, green, 1 - red])[None])
+    sentence = prompt_features(guide.model, guide.tokenizer, ["dog"], [_GOLDEN_TEMPLATE])
+    return float((picture.cpu() * sentence).sum())
+
+
+def _model_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a model, its Hugging Face text tower found where it now lies."""
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise ValueError(f"open_clip knows no model {name!r}; see open_clip.list_models()")
+    schema, folder = open_clip.factory.parse_model_name(name)
+    text = config["text_cfg"]
+    if "hf_model_name" in text:
+        text["hf_model_pretrained"] = False  # all weights come from the CLIP's own file
+        if schema == "local-dir" and (Path(folder) / "config.json").is_file():
+            text["hf_model_name"] = folder  # the folder may have been moved since it was written
+    return config
+
+
+def _check_activation(name: str, weights: str, config: dict[str, Any]) -> None:
+    """Refuse weights whose training is known to have used the other activation."""
+    known = open_clip.pretrained.get_pretrained_cfg(name, weights)
+    if not known and Path(weights).is_file():
+        known = _recognise(name, Path(weights))
+    quick = bool(config.get("quick_gelu"))
+    if known and bool(known.get("quick_gelu")) != quick:
+        twin = name.removesuffix("-quickgelu") if quick else f"{name}-quickgelu"
+        raise ValueError(f"these weights were trained with the other activation (quick_gelu={not quick}); use {twin}")
+
+
+def _recognise(name: str, file: Path) -> dict[str, Any]:
+    """What open_clip knows of a weights file: by the checksum in a download address, or OpenAI's by the path's name."""
+    tags = {
+        tag: open_clip.pretrained.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)
+    }
+    if "openai" in str(file.resolve()).lower() and "openai" in tags:
+        return tags["openai"]
+    with file.open("rb") as stream:
+        checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+    return next((known for known in tags.values() if checksum in known.get("url", "")), {})
+
+
+def _architecture_sha256(config: dict[str, Any]) -> str:
+    text = {key: value for key, value in config["text_cfg"].items() if key not in _PATHS}
+    return hashlib.sha256(json.dumps({**config, "text_cfg": text}, sort_keys=True).encode()).hexdigest()
+
+
+def _weights_sha256(model: ClipModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
+    """Ids int64 (n, context), whole prompts only: open_clip's tokenizers cut long ones in silence.
+
+    A prompt that was cut has content in the last column but one; those are tokenized again with room for one more.
+    """
+    ids = tokenizer(list(prompts))
+    context, padding = ids.shape[1], tokenizer([""])[0, -1]
+    full = (ids[:, -2] != padding).nonzero()[:, 0].tolist()
+    if full:
+        longer = tokenizer([prompts[row] for row in full], context_length=context + 1)
+        for row, other in zip(full, longer, strict=True):
+            if not torch.equal(ids[row], other[:context]):
+                raise ValueError(
+                    f"prompt {prompts[row][:200]!r} has more than {context} tokens; drop its word or the template"
+                )
+    return ids
+
+
+def _batches(clip: ClipModel, tokenizer: Tokenizer, ids: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers and ids of batches; those for a Hugging Face tower sorted by length and cut to their longest."""
+    text = getattr(clip, "text", None)
+    if not isinstance(text, HFTextEncoder):
+        for members in torch.arange(len(ids)).split(batch_size):
+            yield members, ids[members]
+        return
+    filled = ids != text.config.pad_token_id
+    lengths = ids.shape[1] - filled.flip(1).int().argmax(1)
+    for members in lengths.argsort(stable=True).split(batch_size):
+        yield members, ids[members, : int(lengths[members].max())]

@@ -1,0 +1,138 @@
+"""Shards as decoded pictures, and their words at one batch shape.
+
+Tokenizing and evaluation read shards the same way, so that they see the same batches: a batch never crosses a shard and
+the last one is filled up, which makes ids bit-equal for any neighbours and number of workers.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+import fsspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from spae.data import Sample, samples_of
+from spae.media import MediaError, decode_image, fit_image
+from spae.model import SPAE
+from spae.pyramid import TokenPyramid
+from spae.records import ShardInfo
+
+CROP = "short side resized (antialiased bicubic), centre crop"
+"""How evaluation brings pictures to the input size (facts 8.17)."""
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """A sample that could not be used: why, in few words that can be counted, and the details of this case."""
+
+    key: str
+    reason: str
+    details: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Consecutive samples of a shard: n decoded ones, and those between them that could not be used.
+
+    Attributes:
+        keys: n keys.
+        labels: n labels, None where a sample has none.
+        pixels: uint8 (n, H, W, 3).
+        errors: the others.
+    """
+
+    keys: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    pixels: NDArray[np.uint8]
+    errors: tuple[Undecodable, ...]
+
+
+def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[Pictures]:
+    """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
+
+    At the end the tar must be the one of the index: ValueError where its checksum or number of samples is another.
+    """
+    if len(size) != 2:
+        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
+    with fsspec.open(shard.url, "rb") as file:
+        stream = _Hashing(file)
+        found = 0
+        for part in _parts(
+            samples_of(cast(IO[bytes], stream), shard.url), (size[0], size[1]), most or max(shard.samples, 1)
+        ):
+            found += len(part.keys) + len(part.errors)
+            yield part
+        stream.finish()
+    if stream.digest.hexdigest() != shard.sha256 or found != shard.samples:
+        raise ValueError(
+            f"{shard.url} holds {found} samples with sha256 {stream.digest.hexdigest()}, and its index says "
+            f"{shard.samples} with {shard.sha256}; mend it with `python -m pipelines.verify URL --repair`"
+        )
+
+
+def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[Pictures]:
+    good: list[Sample] = []
+    arrays: list[NDArray[np.uint8]] = []
+    errors: list[Undecodable] = []
+    for sample in samples:
+        try:
+            arrays.append(fit_image(decode_image(sample.media), size))
+            good.append(sample)
+        except MediaError as error:
+            errors.append(Undecodable(sample.key, error.reason, str(error)))
+        if len(good) == most:
+            yield _pictures(good, arrays, errors, size)
+            good, arrays, errors = [], [], []
+    if good or errors:
+        yield _pictures(good, arrays, errors, size)
+
+
+def _pictures(
+    good: list[Sample], arrays: list[NDArray[np.uint8]], errors: list[Undecodable], size: tuple[int, int]
+) -> Pictures:
+    return Pictures(
+        keys=tuple(sample.key for sample in good),
+        labels=tuple(sample.label for sample in good),
+        pixels=np.stack(arrays) if arrays else np.empty((0, *size, 3), np.uint8),
+        errors=tuple(errors),
+    )
+
+
+class _Hashing:
+    """A binary stream whose sha256 is taken as it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.digest.update(data)
+        return data
+
+    def finish(self) -> None:
+        """Read what a reader of tars leaves: the padding behind the last member."""
+        while self.read(1 << 20):
+            pass
+
+
+def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> TokenPyramid:
+    """Words of uint8 (n, H, W, 3), n at least 1, on the CPU; every pass of the model has exactly `batch` pictures.
+
+    The latents' last bits depend on the size of a batch, so that the last one is filled up with black pictures, whose
+    words are dropped.
+    """
+    parts = []
+    for start in range(0, len(pixels), batch):
+        part = _channels_first(pixels[start : start + batch])
+        padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
+        parts.append(model.encode(padded)[: len(part)].to("cpu"))
+    return TokenPyramid(tuple(torch.cat(layers) for layers in zip(*(part.layers for part in parts), strict=True)))
+
+
+def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous()  # a copy: blocks of Ray are read-only

@@ -1,0 +1,70 @@
+"""Convolution, residual block, down- and upsampling for images and clips from one definition.
+
+Every layer takes (B, C, *S) with two or three spatial axes; `dimensions` says which. The blocks are those of the
+MaskGIT and MAGVIT tokenizers (facts 2.2): group norm, swish, convolutions without bias inside a residual block.
+"""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS = {2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def convolution(dimensions: int, channels: tuple[int, int], kernel: int = 3, *, bias: bool = True) -> nn.Module:
+    """Size-keeping convolution from channels[0] to channels[1]."""
+    if dimensions not in _CONVOLUTIONS:
+        raise ValueError(f"dimensions={dimensions} must be 2 (images) or 3 (clips)")
+    return _CONVOLUTIONS[dimensions](*channels, kernel, padding=kernel // 2, bias=bias)
+
+
+def normalisation(channels: int) -> nn.GroupNorm:
+    """Group norm of 32 groups, or of as many as divide the channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(swish(norm(conv(swish(norm(x)))))), with a 1x1 convolution on x where the channels change."""
+
+    def __init__(self, dimensions: int, channels: tuple[int, int]) -> None:
+        super().__init__()
+        before, after = channels
+        self.norm1 = normalisation(before)
+        self.conv1 = convolution(dimensions, (before, after), bias=False)
+        self.norm2 = normalisation(after)
+        self.conv2 = convolution(dimensions, (after, after), bias=False)
+        same = before == after
+        self.shortcut = nn.Identity() if same else convolution(dimensions, channels, kernel=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, before, *S) -> (B, after, *S)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.shortcut(x) + h
+
+
+class Downsample(nn.Module):
+    """Average over blocks of `factors`, one factor an axis."""
+
+    def __init__(self, factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S / factors)."""
+        return _POOLS[len(self.factors)](x, self.factors)
+
+
+class Upsample(nn.Module):
+    """Repeat every value `factors` times along its axes, then convolve."""
+
+    def __init__(self, factors: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.factors = tuple(float(factor) for factor in factors)
+        self.conv = convolution(len(factors), (channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S * factors)."""
+        return self.conv(F.interpolate(x, scale_factor=self.factors, mode="nearest"))

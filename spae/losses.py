@@ -1,0 +1,64 @@
+"""Losses of equations 7 to 9: pure functions, tensors in, scalar out (adversarial and perceptual terms join here).
+
+Reductions are those of facts 8.8: pixels by element, commitment and semantics by position, then over layers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spae.codebook import Codebook
+
+
+def pixel_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+    """Mean squared error over all elements, both (B, 3, *S) with images in [0, 1] (first term of equation 8)."""
+    return F.mse_loss(reconstruction.float(), pixels.float())
+
+
+def commitment_loss(latents: Tensor, estimates: Sequence[Tensor], positions: Sequence[Tensor]) -> Tensor:
+    """Sum over layers of the mean, over covered positions, of |z - sg(estimate)|^2 (second term of equation 8).
+
+    Args:
+        latents: z as (B, C, *S).
+        estimates: after each layer, at its positions, (B, n_l, C).
+        positions: raster positions of each layer (n_l,).
+
+    The estimate of a position stands until a later layer renews it. Divide by R^2 for the relative form (facts 8.7), by
+    C for the element mean.
+    """
+    z = latents.flatten(2).transpose(1, 2)
+    squared = z.new_zeros(z.shape[:2])
+    covered = torch.zeros(z.shape[1], dtype=torch.bool, device=z.device)
+    total = z.new_zeros(())
+    for estimate, where in zip(estimates, positions, strict=True):
+        error = (z[:, where] - estimate.detach()).square().sum(-1)
+        squared = squared.index_copy(1, where, error)
+        covered = covered.index_fill(0, where, True)
+        total = total + squared.sum() / (covered.sum() * len(z))
+    return total
+
+
+def semantic_loss(codebook: Codebook, layer_inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Word cross-entropy of z_l against sampled words, mean over positions, equal mean over guided layers (equation 7).
+
+    Args:
+        codebook: the frozen words with their temperature.
+        layer_inputs: z_l of the guided layers, (B, n_l, C).
+        targets: word ids drawn from the layers' candidate pools, (B, n_l).
+    """
+    sizes = [one.shape[1] for one in targets]
+    queries = torch.cat([one.flatten(0, 1) for one in layer_inputs])
+    losses = codebook.cross_entropy(queries, torch.cat([one.flatten() for one in targets]))
+    batch = targets[0].shape[0]
+    return torch.stack([part.mean() for part in losses.split([batch * size for size in sizes])]).mean()
+
+
+def dynamic_weight(appearance: Tensor, semantic: Tensor, words: int) -> Tensor:
+    """w = sg(L_app) / max(sg(L_sem), 0.05 ln K) (equation 9, facts 8.9): brings the semantic loss to the other's size.
+
+    Both losses are averaged over ranks first. The floor keeps w finite as the semantic loss vanishes.
+    """
+    floor = 0.05 * torch.log(torch.tensor(float(words), device=semantic.device))
+    return appearance.detach() / torch.maximum(semantic.detach(), floor)

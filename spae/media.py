@@ -1,0 +1,141 @@
+"""Bytes to pictures: one decoder for sharding, training, evaluation and `encode`.
+
+Bytes come from anywhere, so nothing is believed: the format is read from the content, sizes are bounded before memory
+is taken, and whatever goes wrong is one `MediaError` that says why.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What is opened at all (JPEG includes MPO); Pillow knows more, some of which start other programs."""
+STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png"}
+"""Member suffix of the formats that shards hold as they are; the others are stored as PNG, pixel for pixel."""
+
+
+class MediaError(ValueError):
+    """Bytes that cannot be used. `reason` is one of few, to be counted; the message adds the details of this case."""
+
+    def __init__(self, reason: str, details: str = "") -> None:
+        super().__init__(f"{reason}: {details}" if details else reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Largest image that is opened; beyond it lies a decompression bomb or a mistake."""
+
+    pixels: int = 89_000_000
+    """Width times height; 89 million take 267 MB as uint8 RGB, and Pillow itself warns above them."""
+    bytes: int = 1 << 28
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image says of itself, before any pixel is decoded; width and height before EXIF orientation."""
+
+    format: str
+    width: int
+    height: int
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Check the structure of an image file without decoding its pixels; MediaError where it cannot be whole.
+
+    PNG: every chunk and its checksum. JPEG: the end mark must follow the last scan, so a cut file is seen. Damage
+    inside compressed data is seen by `decode_image` only.
+    """
+    image = _open(data, limits)
+    header = ImageHeader(str(image.format), image.width, image.height)
+    if header.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise MediaError("truncated JPEG", "no end mark after the last scan")
+    try:
+        image.verify()
+    except Exception as error:  # Pillow raises many types on hostile bytes, struct.error and IndexError among them
+        raise MediaError(f"broken {header.format}", repr(error)) from error
+    return header
+
+
+def decode_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Decode an image to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
+
+    Transparent pixels are laid over white, 16-bit grey is scaled to 8, CMYK and palettes become RGB. Raises MediaError
+    on bytes that are no image, cut or damaged ones, animations, and images over the limits. What the JPEG library fills
+    in with a mere warning, such as scans that end early before a proper end mark, cannot be seen.
+    """
+    image = _open(data, limits)
+    try:
+        image.load()
+        return to_rgb(image)
+    except MediaError:
+        raise
+    except Exception as error:  # as in check_image
+        raise MediaError(f"broken {image.format}", repr(error)) from error
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """A Pillow image as uint8 RGB (H, W, 3), upright, by the rules of `decode_image`."""
+    if image.mode in ("I", "F"):
+        raise MediaError("unknown pixel range", f"mode {image.mode}")
+    image = _upright(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8 (H, W, 3) or grey (H, W) as PNG; the same bytes for the same pixels and Pillow version."""
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, format="PNG")
+    return sink.getvalue()
+
+
+def fit_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring uint8 (H, W, 3) to (height, width): short side resized (antialiased bicubic), then centre crop.
+
+    An image that has the size already is returned as it is.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size={size} must be (height, width), both at least 1")
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC))
+
+
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
+    if not data:
+        raise MediaError("empty file")
+    if len(data) > limits.bytes:
+        raise MediaError("too many bytes", f"over {limits.bytes}")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP", "TIFF") else 1
+    except UnidentifiedImageError as error:
+        raise MediaError("no image", f"in none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:  # Pillow's own bound, twice ours
+        raise MediaError("too many pixels", str(error)) from error
+    except Exception as error:  # as in check_image
+        raise MediaError("broken header", repr(error)) from error
+    if image.width * image.height > limits.pixels:
+        raise MediaError("too many pixels", f"{image.width} x {image.height}, at most {limits.pixels}")
+    if frames > 1:
+        raise MediaError("animation", f"{image.format} of {frames} frames")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the pixels, which are whole: keep them as they lie
+        return image

@@ -1,0 +1,149 @@
+"""Encoder and decoder: the convolutional halves around the quantizer, for images and clips (facts 2.2).
+
+With the paper's shape at width 1,536 the two hold 59.4 million parameters. No attention: a latent sees the picture
+through its convolutions and the group norms.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spae.config import LatentStatistics, SPAEConfig
+from spae.layers import Downsample, ResidualBlock, Upsample, convolution, normalisation
+
+
+def scale_factors(config: SPAEConfig) -> list[tuple[int, ...]]:
+    """Downsampling factors between consecutive scales, finest first: frames halve only twice (facts 2.4)."""
+    halvings = len(config.network.channel_multipliers) - 1
+    spatial = (2, 2)
+    if len(config.input_size) == 2:
+        return [spatial] * halvings
+    return [(2 if step < 2 else 1, *spatial) for step in range(halvings)]
+
+
+class Encoder(nn.Module):
+    """Pixels (B, 3, *S) in [-1, 1] -> (B, C, *latent grid), C the width of the word embeddings."""
+
+    def __init__(self, config: SPAEConfig) -> None:
+        super().__init__()
+        network, dimensions = config.network, len(config.input_size)
+        channels = network.base_channels
+        layers: list[nn.Module] = [convolution(dimensions, (3, channels), bias=False)]
+        factors = scale_factors(config)
+        for scale, multiplier in enumerate(network.channel_multipliers):
+            for _ in range(network.residual_blocks):
+                layers.append(ResidualBlock(dimensions, (channels, network.base_channels * multiplier)))
+                channels = network.base_channels * multiplier
+            if scale < len(factors):
+                layers.append(Downsample(factors[scale]))
+        layers += [ResidualBlock(dimensions, (channels, channels)) for _ in range(network.middle_blocks)]
+        self.body = nn.Sequential(*layers)
+        self.norm = normalisation(channels)
+        self.head = convolution(dimensions, (channels, config.embedding_width), kernel=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Raw latents; `LatentNormalisation` brings them to the table's statistics."""
+        return self.head(F.silu(self.norm(self.body(pixels))))
+
+
+class Decoder(nn.Module):
+    """Quantized latents (B, C, *latent grid) -> pixels (B, 3, *S), about [-1, 1], not clipped."""
+
+    def __init__(self, config: SPAEConfig) -> None:
+        super().__init__()
+        network, dimensions = config.network, len(config.input_size)
+        channels = network.base_channels * network.channel_multipliers[-1]
+        layers: list[nn.Module] = [convolution(dimensions, (config.embedding_width, channels))]
+        layers += [ResidualBlock(dimensions, (channels, channels)) for _ in range(network.middle_blocks)]
+        factors = scale_factors(config)[::-1]
+        for scale, multiplier in enumerate(reversed(network.channel_multipliers)):
+            for _ in range(network.residual_blocks):
+                layers.append(ResidualBlock(dimensions, (channels, network.base_channels * multiplier)))
+                channels = network.base_channels * multiplier
+            if scale < len(factors):
+                layers.append(Upsample(factors[scale], channels))
+        self.body = nn.Sequential(*layers)
+        self.norm = normalisation(channels)
+        self.head = convolution(dimensions, (channels, 3))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Pixels of the whole batch."""
+        return self.head(F.silu(self.norm(self.body(latents))))
+
+
+class LatentNormalisation(nn.Module):
+    """Brings the encoder's output to the mean and spread of the word embeddings, without parameters (facts 8.4).
+
+    In training the batch's statistics, over all ranks, are used and remembered; in evaluation only the remembered ones,
+    so that a token never depends on what else is in the batch.
+
+    Args:
+        statistics: "position" keeps a mean and variance a position and channel, "channel" one a channel, "none" passes
+            the encoder's output through.
+        table: (K, C) the word embeddings.
+        latent_grid: sides of the latent.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    table_mean: Tensor
+    table_spread: Tensor
+
+    def __init__(self, statistics: LatentStatistics, table: Tensor, latent_grid: tuple[int, ...]) -> None:
+        super().__init__()
+        width = table.shape[1]
+        sides = latent_grid if statistics == "position" else (1,) * len(latent_grid)
+        self.statistics, self.momentum, self.epsilon = statistics, 0.05, 1e-5
+        self.register_buffer("mean", torch.zeros(width, *sides))
+        self.register_buffer("variance", torch.ones(width, *sides))
+        centre = table.float().mean(0)
+        spread = (table.float() - centre).square().sum(1).mean().div(width).sqrt()
+        self.register_buffer("table_mean", centre.reshape(width, *[1] * len(latent_grid)), persistent=False)
+        self.register_buffer("table_spread", spread, persistent=False)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S); per channel the table's mean, and its spread, equal in all channels."""
+        if self.statistics == "none":
+            return raw
+        raw = raw.float()
+        mean, variance = self._batch_statistics(raw) if self.training else (self.mean, self.variance)
+        unit = (raw - mean) * (variance + self.epsilon).rsqrt()
+        return self.table_mean + self.table_spread * unit
+
+    def _batch_statistics(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        axes = (0,) if self.statistics == "position" else (0, *range(2, raw.ndim))
+        count = math.prod(raw.shape[axis] for axis in axes) * _world_size()
+        mean = _sum_over_ranks(raw.sum(axes)) / count
+        mean = mean.reshape(self.mean.shape)
+        variance = _sum_over_ranks((raw - mean).square().sum(axes)).reshape(self.mean.shape) / count
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.variance.lerp_(variance, self.momentum)
+        return mean, variance
+
+
+def _world_size() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _sum_over_ranks(x: Tensor) -> Tensor:
+    return x if _world_size() == 1 else _SumOverRanks.apply(x)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """All-reduce whose gradient is the all-reduced gradient: every rank's loss depends on every rank's sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        total = upstream.clone()
+        torch.distributed.all_reduce(total)
+        return total

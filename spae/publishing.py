@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, on any file system that fsspec opens.
+
+Local file systems get a temporary name beside the target, then a rename. Object stores have no rename, but a finished
+upload is atomic there: a local temporary file is uploaded once. File systems are opened on use, never kept: those of
+object stores do not survive a fork.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
+
+TEMPORARY_MARK = ".tmp-"
+"""What the name of an unfinished local file holds; such a file may be deleted when nothing is running."""
+
+
+@contextlib.contextmanager
+def publishing(url: str) -> Iterator[BinaryIO]:
+    """A new binary file that stands at `url` once the block has ended well, and nowhere if the block raises."""
+    file_system, path = fsspec.url_to_fs(url)
+    local = isinstance(file_system, LocalFileSystem)
+    if local:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{path}{TEMPORARY_MARK}{uuid.uuid4().hex}"
+    else:
+        handle, temporary = tempfile.mkstemp(prefix="spae-")
+        os.close(handle)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
+        if local:
+            os.replace(temporary, path)
+        else:
+            file_system.put_file(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def publish(url: str, data: bytes | Path) -> None:
+    """Put bytes, or the content of a local file, at `url`; what stood there is replaced in one step."""
+    file_system, path = fsspec.url_to_fs(url)
+    if isinstance(file_system, LocalFileSystem):
+        with publishing(url) as target:
+            if isinstance(data, bytes):
+                target.write(data)
+            else:
+                with open(data, "rb") as source:
+                    shutil.copyfileobj(source, target)
+    elif isinstance(data, bytes):
+        file_system.pipe_file(path, data)
+    else:
+        file_system.put_file(str(data), path)
+
+
+def read_bytes(url: str) -> bytes | None:
+    """The content at `url`, None where nothing stands."""
+    file_system, path = fsspec.url_to_fs(url)
+    try:
+        return bytes(file_system.cat_file(path))
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def delete(url: str) -> None:
+    """Remove the file at `url`, if one stands there."""
+    file_system, path = fsspec.url_to_fs(url)
+    with contextlib.suppress(FileNotFoundError):
+        file_system.rm_file(path)
+
+
+def list_files(url: str) -> dict[str, int]:
+    """Name and size of the files directly in a folder, sorted by name; none where the folder does not exist."""
+    file_system, path = fsspec.url_to_fs(url)
+    file_system.invalidate_cache(path)  # a cached listing would hide what other processes wrote
+    try:
+        rows = file_system.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        row["name"].rsplit("/", 1)[-1]: row["size"]
+        for row in sorted(rows, key=lambda row: row["name"])
+        if row["type"] == "file"
+    }
+
+
+def join(url: str, *names: str) -> str:
+    """A URL below another; a name that is absolute or a URL itself stands alone."""
+    for name in names:
+        url = name if "://" in name or name.startswith("/") else f"{url.rstrip('/')}/{name}"
+    return url
+
+
+def absolute(url: str) -> str:
+    """The same place, independent of the working directory: local ones as a plain absolute path."""
+    return str(LocalFileSystem._strip_protocol(url)) if get_protocol(url) in ("file", "local") else url

@@ -1,0 +1,332 @@
+"""The words of a frozen language model as a codebook, and what CLIP knows of each of them.
+
+A vocabulary folder holds `words.parquet` (id, llm_id, word), `embeddings.safetensors` (the table in use),
+`transform.safetensors` (how it came from the model's own rows), `semantics.safetensors` (CLIP's text features) and
+`vocabulary.json`, written last: a folder without it is unfinished. Two fingerprints cover the content and no path: one
+of the words and their embeddings, which governs tokens and decoding, and one of the CLIP that judged the words.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from spae.config import from_dict, to_dict
+from spae.publishing import join, publish
+from spae.pyramid import TokenPyramid
+
+TableName = Literal["centred", "raw"]
+
+FORMAT_VERSION = 1
+OUTLIER_SCORE = 5.0
+"""Robust z-score of log |e| beyond which a row is dropped; on MiniLM's 21,358 plain words it finds nine rare names."""
+
+_WORDS_SCHEMA = pa.schema(
+    [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
+)
+_LARGEST_RECORD = 64 * 2**20
+_LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
+_HEADER = 2**20  # bytes a safetensors file may hold beyond its numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticsRecord:
+    """Which CLIP judged the words, and how (facts 8.13)."""
+
+    clip: str
+    """open_clip's model name."""
+    clip_weights: str
+    """Tag or file name of the weights; information only, `weights_sha256` decides."""
+    architecture_sha256: str
+    """Of the model's configuration without the paths in it."""
+    weights_sha256: str
+    """Of all tensors of the model, image and text tower."""
+    activation: str
+    """gelu or quick_gelu: the wrong one spoils every similarity in silence."""
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    golden_cosine: float
+    """Cosine of a fixed picture and a fixed sentence, to tell on another machine that CLIP still works as it did."""
+    template_set: str
+    templates: tuple[str, ...]
+    """The prompts, with {} for the word."""
+    templates_sha256: str
+    renormalised: bool = False
+    """Whether the mean over the templates was brought back to unit length; equation 5 does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyRecord:
+    """Where a vocabulary comes from and how it was made: `vocabulary.json` without sizes and fingerprints."""
+
+    llm: str
+    """Name or hub id of the language model."""
+    llm_revision: str
+    """Hub commit, or a content hash for a plain folder."""
+    embeddings_source: str
+    """Which tensor the embeddings are."""
+    table: TableName = "centred"
+    """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1)."""
+    scale: float = 1.0
+    """Length of a centred row."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Words kept, and words dropped by reason; they add up to the tokens of the model."""
+    word_pattern: str = ""
+    max_words: int | None = None
+    included: tuple[str, ...] = ()
+    """Words that were kept whatever their rank."""
+    license: str = ""
+    source_terms: str = ""
+    semantics: SemanticsRecord | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """K words with their embeddings and, if CLIP judged them, their text features.
+
+    Args:
+        word_list: the K words in id order, all different.
+        llm_ids: int64 (K,), the tokens of the language model they stand for, all different.
+        embeddings: float32 (K, C), the table in use, already transformed.
+        semantics: float32 (K, E), mean of the unit-norm prompt features (equation 5), or None.
+        record: where all this comes from.
+        transform: tensors that lead from the language model's rows to `embeddings`: {"mean": (C,)} or nothing.
+    """
+
+    word_list: tuple[str, ...]
+    llm_ids: Tensor
+    embeddings: Tensor
+    semantics: Tensor | None
+    record: VocabularyRecord
+    transform: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        words = len(self.word_list)
+        if words == 0 or len(set(self.word_list)) != words:
+            raise ValueError(f"{words} words of which {len(set(self.word_list))} differ: need at least one, each once")
+        if self.llm_ids.dtype != torch.int64 or self.llm_ids.shape != (words,) or len(self.llm_ids.unique()) != words:
+            raise ValueError(f"llm_ids {tuple(self.llm_ids.shape)} must be int64 ({words},), each id once")
+        _check_matrix("embeddings", self.embeddings, words)
+        if (self.semantics is None) != (self.record.semantics is None):
+            raise ValueError("semantics and record.semantics belong together; give both or neither")
+        if self.semantics is not None:
+            _check_matrix("semantics", self.semantics, words)
+
+    def __len__(self) -> int:
+        """Number of words K."""
+        return len(self.word_list)
+
+    @property
+    def width(self) -> int:
+        """Width C of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @cached_property
+    def words_fingerprint(self) -> str:
+        """sha256 over words, ids, embeddings and their transform: equal where tokens mean and decode to the same."""
+        digest = hashlib.sha256(_canonical([FORMAT_VERSION, self.word_list, self.record.table, self.record.scale]))
+        tensors = {"embeddings": self.embeddings, "llm_ids": self.llm_ids, **self.transform}
+        for name in sorted(tensors):
+            digest.update(_canonical([name, list(tensors[name].shape), str(tensors[name].dtype)]))
+            digest.update(_bytes(tensors[name]))
+        return digest.hexdigest()
+
+    @cached_property
+    def semantics_fingerprint(self) -> str | None:
+        """sha256 over CLIP, its weights and preparation, the prompts and the words; None without semantics."""
+        if self.record.semantics is None:
+            return None
+        content = to_dict(self.record.semantics)
+        for information in ("clip", "clip_weights", "golden_cosine", "template_set"):
+            del content[information]
+        return hashlib.sha256(_canonical([FORMAT_VERSION, content, self.word_list])).hexdigest()
+
+    def words(self, pyramid: TokenPyramid, layers: int | None = None) -> list[list[str]]:
+        """The words of each image or clip, layer by layer, raster order inside a layer; the first layers or all."""
+        ids = pyramid.flatten(layers)
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(self):
+            raise ValueError(
+                f"ids {int(ids.min())} to {int(ids.max())} are outside this vocabulary of {len(self)} words; "
+                "take the vocabulary of the model that made the tokens"
+            )
+        return [[self.word_list[number] for number in row] for row in ids.tolist()]
+
+    def without_semantics(self) -> "Vocabulary":
+        """The words and embeddings alone, all that encoding and decoding need."""
+        return dataclasses.replace(self, semantics=None, record=dataclasses.replace(self.record, semantics=None))
+
+    def words_parquet(self) -> bytes:
+        """`words.parquet` (id, llm_id, word); beside a token table it lets SQL join ids to words."""
+        columns = [range(len(self)), self.llm_ids.tolist(), self.word_list]
+        buffer = io.BytesIO()
+        pq.write_table(pa.table([list(column) for column in columns], schema=_WORDS_SCHEMA), buffer, compression="zstd")
+        return buffer.getvalue()
+
+    def save(self, url: str) -> None:
+        """Write the folder `url` (any fsspec URL), whole or not at all: vocabulary.json goes first and comes last."""
+        files = {
+            "words.parquet": self.words_parquet(),
+            "embeddings.safetensors": _pack({"embeddings": self.embeddings}),
+        }
+        if self.transform:
+            files["transform.safetensors"] = _pack(self.transform)
+        if self.semantics is not None:
+            files["semantics.safetensors"] = _pack({"semantics": self.semantics})
+        filesystem, folder = fsspec.core.url_to_fs(url)
+        for name in ("vocabulary.json", "transform.safetensors", "semantics.safetensors"):
+            if name not in files and filesystem.exists(f"{folder}/{name}"):
+                filesystem.rm_file(f"{folder}/{name}")
+        for name, data in files.items():
+            publish(join(url, name), data)
+        publish(
+            join(url, "vocabulary.json"), json.dumps(self._description(files), indent=1, ensure_ascii=False).encode()
+        )
+
+    def _description(self, files: Mapping[str, bytes]) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "words": len(self),
+            "width": self.width,
+            "semantics_width": None if self.semantics is None else int(self.semantics.shape[1]),
+            "words_fingerprint": self.words_fingerprint,
+            "semantics_fingerprint": self.semantics_fingerprint,
+            **to_dict(self.record),
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        }
+
+    @classmethod
+    def load(cls, url: str) -> "Vocabulary":
+        """Read the folder `url` (any fsspec URL) and check all of it against its own record.
+
+        Raises:
+            ValueError: the folder is missing, unfinished, damaged, of another format version, or its parts differ from
+                what vocabulary.json says.
+        """
+        try:
+            return _load(url)
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException, SafetensorError) as error:
+            reason = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"{url} is not a usable vocabulary folder: {reason}. Build one with `python -m pipelines.vocabulary`."
+            ) from error
+
+
+def center_and_scale(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The default table of facts 8.1: rows (K, C) -> ((e - mean) / |e - mean| as float32 (K, C), mean float32 (C,)).
+
+    Without it the shortest rows win every search and the softmax of equation 7 is flat. Computed in float64.
+    """
+    mean = rows.double().mean(0)
+    centred = rows.double() - mean
+    lengths = centred.norm(dim=1, keepdim=True)
+    if not bool((lengths > 0).all()):
+        row = int((lengths[:, 0] > 0).logical_not().nonzero()[0])
+        raise ValueError(
+            f"row {row} of {len(rows)} is the mean row or not finite, so that it has no direction; drop it"
+        )
+    return (centred / lengths).float(), mean.float()
+
+
+def norm_outliers(rows: Tensor, score: float = OUTLIER_SCORE) -> Tensor:
+    """Which rows (K, C) have a length far from the others, bool (K,): robust z-score of log |e| above `score`."""
+    logarithms = rows.double().norm(dim=1).clamp_min(1e-30).log()
+    deviations = (logarithms - logarithms.median()).abs()
+    spread = (1.4826 * deviations.median()).clamp_min(1e-3)  # rows of one length are not outliers for rounding alone
+    return deviations / spread > score
+
+
+def _load(url: str) -> Vocabulary:
+    description = json.loads(_read(join(url, "vocabulary.json"), _LARGEST_RECORD))
+    if description["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"format_version {description['format_version']} is not {FORMAT_VERSION}, which this code reads"
+        )
+    words, width, files = int(description["words"]), int(description["width"]), description["files"]
+
+    def tensors(name: str, numbers: int) -> dict[str, Tensor]:
+        return safetensors.torch.load(_read(join(url, name), 4 * numbers + _HEADER, files[name]))
+
+    table = pq.read_table(
+        io.BytesIO(_read(join(url, "words.parquet"), words * _LARGEST_WORD + _HEADER, files["words.parquet"])),
+        schema=_WORDS_SCHEMA,
+    )
+    if table["id"].to_pylist() != list(range(words)):
+        raise ValueError(f"words.parquet must hold the ids 0 to {words - 1} in order")
+    semantics = None
+    if description["semantics_width"] is not None:
+        semantics = tensors("semantics.safetensors", words * int(description["semantics_width"]))["semantics"]
+    vocabulary = Vocabulary(
+        word_list=tuple(table["word"].to_pylist()),
+        llm_ids=torch.tensor(table["llm_id"].to_pylist(), dtype=torch.int64),
+        embeddings=tensors("embeddings.safetensors", words * width)["embeddings"],
+        semantics=semantics,
+        record=_record(description),
+        transform=tensors("transform.safetensors", width * width) if "transform.safetensors" in files else {},
+    )
+    _check_description(vocabulary, description)
+    return vocabulary
+
+
+def _record(description: Mapping[str, Any]) -> VocabularyRecord:
+    values = {item.name: description[item.name] for item in dataclasses.fields(VocabularyRecord)}
+    semantics = values.pop("semantics")
+    record = from_dict(VocabularyRecord, values)
+    return dataclasses.replace(record, semantics=from_dict(SemanticsRecord, semantics) if semantics else None)
+
+
+def _check_description(vocabulary: Vocabulary, description: Mapping[str, Any]) -> None:
+    """Sizes and fingerprints of what was read must be those that vocabulary.json tells."""
+    files = dict.fromkeys(description["files"], b"")
+    found = vocabulary._description(files)
+    for name in ("words", "width", "semantics_width", "words_fingerprint", "semantics_fingerprint"):
+        if found[name] != description[name]:
+            raise ValueError(f"its {name} is {found[name]}, but vocabulary.json says {description[name]}")
+
+
+def _check_matrix(name: str, matrix: Tensor, words: int) -> None:
+    if matrix.dtype != torch.float32 or matrix.ndim != 2 or matrix.shape[0] != words or matrix.shape[1] == 0:
+        raise ValueError(f"{name} {tuple(matrix.shape)} {matrix.dtype} must be float32 ({words}, width)")
+    if not bool(torch.isfinite(matrix).all()):
+        row = int((~torch.isfinite(matrix).all(1)).nonzero()[0])
+        raise ValueError(f"{name} row {row} holds NaN or infinity; drop that word")
+
+
+def _canonical(content: Sequence[Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, ensure_ascii=True).encode()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _read(url: str, limit: int, sha256: str | None = None) -> bytes:
+    """Bytes of a file, refused where it is larger than its record allows or another than was written."""
+    with fsspec.open(url, "rb") as file:
+        data: bytes = file.read(limit + 1)
+    name = url.rsplit("/", 1)[-1]
+    if len(data) > limit:
+        raise ValueError(f"{name} is larger than the {limit} bytes that its record allows")
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"{name} ({len(data)} bytes) is damaged or of another vocabulary: its sha256 is not the recorded one"
+        )
+    return data

@@ -1,0 +1,55 @@
+"""Class folders of real digits for the tests of the pipelines, sound or with every kind of garbage among them."""
+
+import hashlib
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from spae.sources import DigitsSource
+
+
+def digit_folder(root: Path, count: int) -> Path:
+    """`count` real digits as class folders of PNG and JPEG files."""
+    source = DigitsSource("val", 0)
+    names = {row.label: row.name for row in source.classes()}
+    for number, entry in enumerate(list(source.entries())[:count]):
+        data = source.read(entry, 1 << 20)
+        folder = root / names[entry.label or 0]
+        folder.mkdir(parents=True, exist_ok=True)
+        if number % 2:
+            (folder / f"{entry.key}.png").write_bytes(data)
+        else:
+            Image.open(io.BytesIO(data)).save(folder / f"{entry.key}.JPEG", quality=95)
+    return root
+
+
+def add_garbage(root: Path) -> dict[str, str]:
+    """Put unusable files into a folder of digits; path to expected reason."""
+    sound = next((root / "one").glob("*.png")).read_bytes()
+    jpeg = next((root / "two").glob("*.JPEG")).read_bytes()
+    files = {
+        "one/empty.png": (b"", "empty file"),
+        "one/words.jpg": (b"these are words, not pixels", "no image"),
+        "one/cut.png": (sound[: len(sound) // 2], "broken PNG"),
+        "two/cut.jpg": (jpeg[:-30], "truncated JPEG"),
+        "two/bomb.png": (_bomb(), "too many pixels"),
+        "readme.txt": (b"about these digits", "outside of the class folders"),
+        ".cache/thumbs.db": (b"x", "no class folder"),
+    }
+    for name, (data, _) in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(data)
+    return {name: reason for name, (_, reason) in files.items()}
+
+
+def tree_hashes(folder: Path | str) -> dict[str, str]:
+    """sha256 of every file below a folder, by its path there."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _bomb() -> bytes:
+    sink = io.BytesIO()
+    Image.new("1", (10_000, 9_000)).save(sink, format="PNG")
+    return sink.getvalue()

@@ -1,0 +1,309 @@
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from spae.clip import (
+    IMAGENET_TEMPLATES,
+    golden_cosine,
+    image_features,
+    load_clip,
+    pool_sizes,
+    prompt_features,
+    require_same_clip,
+    sample_targets,
+    semantics_record,
+    similarity,
+)
+from tests.tiny_models import causal_clip, hugging_face_clip, save_bert
+
+TEMPLATES = ("a {}.", "a photo of the {}, a dog", "{}")
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    return load_clip(causal_clip(tmp_path_factory.mktemp("causal")))
+
+
+@pytest.fixture(scope="module")
+def hugging_face(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return load_clip(hugging_face_clip(folder / "clip", save_bert(folder / "bert")))
+
+
+@pytest.fixture(params=["causal", "hugging_face"])
+def guide(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_templates_are_openais_eighty():
+    assert tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES) == IMAGENET_TEMPLATES
+    assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
+    assert (IMAGENET_TEMPLATES[0], IMAGENET_TEMPLATES[-1]) == ("a bad photo of a {}.", "a tattoo of the {}.")
+    assert (
+        hashlib.sha256("\n".join(IMAGENET_TEMPLATES).encode()).hexdigest()
+        == "4f976686fb651bb5803d4689dcd849f75efe0ef19a3c801355bc9a6f03c8a5af"
+    )
+
+
+def test_prompt_features_are_equation_5(guide):
+    words = ["cat", "dog", "seven", "the king of a dog"]
+    expected = []
+    for word in words:
+        ids = guide.tokenizer([template.format(word) for template in TEMPLATES])
+        with torch.no_grad():
+            features = guide.model.encode_text(ids).double()
+        expected.append((features / features.norm(dim=1, keepdim=True)).mean(0))
+    features = prompt_features(guide.model, guide.tokenizer, words, TEMPLATES)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features.double(), torch.stack(expected), atol=1e-5, rtol=0)
+    assert (features.norm(dim=1) < 0.9999).all(), "the mean is not brought back to unit length"
+
+
+def test_prompt_features_point_where_open_clips_classifier_points(guide):
+    words = ["zero", "one", "two"]
+    classifier = open_clip.build_zero_shot_classifier(guide.model, guide.tokenizer, words, IMAGENET_TEMPLATES)
+    features = torch.nn.functional.normalize(prompt_features(guide.model, guide.tokenizer, words), dim=1)
+    torch.testing.assert_close(features.T, classifier, atol=1e-5, rtol=0)
+
+
+def test_prompt_features_do_not_depend_on_batches_or_neighbours(guide):
+    words = ["cat", "a very long word of the king", "two"]
+    together = prompt_features(guide.model, guide.tokenizer, words, TEMPLATES)
+    for batch_size in (1, 2, 7):
+        other = prompt_features(guide.model, guide.tokenizer, words, TEMPLATES, batch_size=batch_size)
+        torch.testing.assert_close(other, together, atol=1e-6, rtol=0)
+    alone = torch.cat([prompt_features(guide.model, guide.tokenizer, [word], TEMPLATES) for word in words])
+    torch.testing.assert_close(alone, together, atol=1e-6, rtol=0)
+
+
+def test_chunks_of_prompts_join_without_a_seam(causal, monkeypatch):
+    words = [f"word {number}" for number in range(5)]
+    whole = prompt_features(causal.model, causal.tokenizer, words, TEMPLATES)
+    monkeypatch.setattr("spae.clip._PROMPTS_AT_ONCE", 7)
+    torch.testing.assert_close(
+        prompt_features(causal.model, causal.tokenizer, words, TEMPLATES), whole, atol=1e-6, rtol=0
+    )
+
+
+def test_a_prompt_of_exactly_the_context_is_kept_and_a_longer_one_refused(guide):
+    context = guide.tokenizer([""]).shape[1]
+    fits = " ".join(["dog"] * (context - 2))  # start and end take two
+    features = prompt_features(guide.model, guide.tokenizer, [fits], ["{}"])
+    assert torch.isfinite(features).all()
+    with pytest.raises(ValueError, match=f"'dog cat dog .* has more than {context} tokens"):
+        prompt_features(guide.model, guide.tokenizer, ["one", f"dog cat {fits[:-4]}"], ["{}"])
+
+
+@pytest.mark.parametrize("templates", [(), ("a photo",), ("a {} and a {}",)])
+def test_templates_without_one_place_for_the_word_are_refused(causal, templates):
+    with pytest.raises(ValueError, match=r"must hold \{\} once"):
+        prompt_features(causal.model, causal.tokenizer, ["cat"], templates)
+
+
+def test_words_with_braces_are_taken_as_they_are(causal):
+    features = prompt_features(causal.model, causal.tokenizer, ["{0}", "{}"], TEMPLATES)
+    assert not torch.equal(features[0], features[1])
+
+
+def test_image_features_are_those_of_open_clips_own_preparation(causal):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    prepare = image_transform_v2(PreprocessCfg(**causal.model.visual.preprocess_cfg), is_train=False)
+    expected = causal.model.encode_image(prepare(Image.fromarray(pixels))[None], normalize=True)
+    ours = image_features(causal, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    assert float((expected * ours).sum()) > 0.9999, "PIL rounds to 8 bits between its two passes"
+
+
+def test_image_features_have_unit_norm_and_no_gradient(guide):
+    pixels = torch.rand(3, 3, 40, 24, requires_grad=True)
+    features = image_features(guide, pixels)
+    assert features.shape == (3, guide.model.visual.output_dim)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
+    assert not features.requires_grad
+    assert not any(parameter.requires_grad for parameter in guide.model.parameters())
+    assert not guide.model.training
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
+)
+def test_pixels_of_another_form_are_refused(causal, pixels):
+    with pytest.raises(ValueError, match=r"must be float \(B, 3, H, W\)"):
+        image_features(causal, pixels)
+
+
+def test_similarity_is_equation_6():
+    generator = torch.Generator().manual_seed(0)
+    image, semantics = torch.randn(6, 8, generator=generator), torch.randn(30, 8, generator=generator)
+    cosines = image.double() @ semantics.double().T
+    low, high = cosines.min(1, keepdim=True).values, cosines.max(1, keepdim=True).values
+    found = similarity(image, semantics)
+    torch.testing.assert_close(found.double(), (cosines - low) / (high - low), atol=1e-6, rtol=0)
+    assert (found.max(1).values == 1).all()
+    assert (found.min(1).values == 0).all()
+
+
+@pytest.mark.parametrize("words", [1, 3])
+def test_equal_words_are_all_the_best(words):
+    assert (similarity(torch.randn(2, 4), torch.ones(1, 4).expand(words, 4)) == 1).all()
+
+
+def test_pools_grow_with_lower_thresholds_and_always_hold_the_best_word():
+    scores = similarity(torch.randn(20, 8), torch.randn(300, 8))
+    sizes = pool_sizes(scores, (1.0, 0.9, 0.5, 0.0))
+    assert (sizes[:, 0] >= 1).all()
+    assert (sizes.diff(dim=1) >= 0).all()
+    assert (sizes[:, -1] == 300).all()
+    exact = [[sum(score >= rho for score in row) for rho in (1.0, 0.9, 0.5, 0.0)] for row in scores.tolist()]
+    assert [[int(size) for size in row] for row in sizes] == exact
+    best = sample_targets(scores, 1.0, torch.rand(20, 3))
+    assert torch.equal(best, scores.argmax(1, keepdim=True).expand(20, 3))
+
+
+def test_targets_are_the_pools_members_each_with_its_own_draw():
+    scores = similarity(torch.randn(5, 8), torch.randn(40, 8))
+    for threshold in (0.9, 0.6, 0.0):
+        for row in range(5):
+            pool = [word for word in range(40) if scores[row, word] >= threshold]
+            draws = (torch.arange(len(pool)) + 0.5) / len(pool)
+            targets = sample_targets(scores[row : row + 1], threshold, draws[None])
+            assert targets.dtype == torch.int64
+            assert targets[0].tolist() == pool, "evenly spaced draws name every member once"
+
+
+def test_targets_are_uniform_over_the_pool():
+    scores = similarity(torch.randn(2, 8, generator=torch.Generator().manual_seed(4)), torch.randn(50, 8))
+    draws = torch.rand(2, 60_000, generator=torch.Generator().manual_seed(5))
+    targets = sample_targets(scores, 0.5, draws)
+    for row in range(2):
+        size = int(pool_sizes(scores, (0.5,))[row, 0])
+        counts = targets[row].bincount(minlength=50)[scores[row] >= 0.5]
+        assert int(counts.sum()) == 60_000, "no target lies outside the pool"
+        expected = 60_000 / size
+        chi_square = float(((counts - expected) ** 2 / expected).sum())
+        assert chi_square < size + 5 * (2 * size) ** 0.5
+
+
+def test_the_largest_draw_stays_inside_the_pool():
+    below_one = torch.tensor([[1 - 2**-24, 0.0]])
+    assert sample_targets(torch.ones(1, 70_000), 0.5, below_one).tolist() == [[69_999, 0]]
+    assert sample_targets(torch.ones(1, 1), 0.5, below_one).tolist() == [[0, 0]]
+
+
+def test_a_record_knows_its_clip_again(causal, hugging_face):
+    record = semantics_record(causal, "three", TEMPLATES)
+    require_same_clip(causal, record)
+    assert record.templates == TEMPLATES
+    assert record.golden_cosine == pytest.approx(golden_cosine(causal), abs=1e-6)
+    with pytest.raises(ValueError, match="architecture_sha256"):
+        require_same_clip(hugging_face, record)
+    with pytest.raises(ValueError, match="weights_sha256"):
+        require_same_clip(causal, dataclasses.replace(record, weights_sha256="0" * 64))
+    with pytest.raises(ValueError, match="fixed picture and sentence"):
+        require_same_clip(causal, dataclasses.replace(record, golden_cosine=record.golden_cosine + 0.1))
+
+
+def test_the_same_weights_have_one_checksum_wherever_they_lie(tmp_path):
+    names = [causal_clip(tmp_path / folder) for folder in ("here", "there")]
+    first, second = (load_clip(name) for name in names)
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.architecture_sha256 == second.architecture_sha256
+    assert load_clip(causal_clip(tmp_path / "other", seed=1)).weights_sha256 != first.weights_sha256
+
+
+def test_a_hugging_face_folder_may_be_moved_after_it_was_written(tmp_path):
+    bert = save_bert(tmp_path / "bert")
+    before = load_clip(hugging_face_clip(tmp_path / "clip", bert))
+    for file in bert.iterdir():
+        file.unlink()
+    (tmp_path / "clip").rename(tmp_path / "moved")
+    after = load_clip(f"local-dir:{tmp_path / 'moved'}")
+    assert after.weights_sha256 == before.weights_sha256
+    assert after.architecture_sha256 == before.architecture_sha256
+
+
+@pytest.fixture(scope="module")
+def small_vit(tmp_path_factory):
+    """open_clip's model configurations are a registry: two small ones that differ in their activation alone."""
+    folder = tmp_path_factory.mktemp("registry")
+    config = json.loads((folder_of(causal_clip(folder / "model")) / "open_clip_config.json").read_text())["model_cfg"]
+    for name, quick in (("tiny-vit", False), ("tiny-vit-quickgelu", True)):
+        (folder / f"{name}.json").write_text(json.dumps({**config, "quick_gelu": quick}))
+        open_clip.add_model_config(folder / f"{name}.json")
+    return folder / "model" / "open_clip_model.safetensors"
+
+
+def folder_of(name):
+    from pathlib import Path
+
+    return Path(name.removeprefix("local-dir:"))
+
+
+def test_a_plain_name_takes_a_weights_file(small_vit):
+    guide = load_clip("tiny-vit", str(small_vit))
+    assert guide.weights == "open_clip_model.safetensors"
+    assert guide.activation == "gelu"
+    quick = load_clip("tiny-vit-quickgelu", str(small_vit))
+    assert quick.activation == "quick_gelu"
+    assert quick.weights_sha256 == guide.weights_sha256
+    assert quick.architecture_sha256 != guide.architecture_sha256, "the activation decides what the weights mean"
+
+
+def test_weights_trained_with_the_other_activation_are_refused(small_vit, tmp_path, monkeypatch):
+    for name, tag, twin in (
+        ("ViT-L-14", "openai", "ViT-L-14-quickgelu"),
+        ("ViT-B-32", "openai", "ViT-B-32-quickgelu"),
+    ):
+        with pytest.raises(ValueError, match=f"other activation .* use {twin}"):
+            load_clip(name, tag)
+    checksum = hashlib.sha256(small_vit.read_bytes()).hexdigest()
+    tags = {"openai": {"url": f"https://example.org/{checksum}/ViT.pt", "quick_gelu": True}}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-vit", tags)
+    with pytest.raises(ValueError, match=r"other activation .* use tiny-vit-quickgelu"):
+        load_clip("tiny-vit", str(small_vit))
+    tags["openai"]["url"] = ""
+    assert load_clip("tiny-vit", str(small_vit)).activation == "gelu", "nothing is known of this file"
+    (tmp_path / "models--tiny.openai").mkdir()
+    renamed = tmp_path / "models--tiny.openai" / "model.safetensors"
+    renamed.write_bytes(small_vit.read_bytes())
+    with pytest.raises(ValueError, match="other activation"):
+        load_clip("tiny-vit", str(renamed))
+
+
+def test_what_cannot_be_loaded_is_one_clear_error(small_vit, tmp_path):
+    tensors = load_file(small_vit)
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if name != "ln_final.weight"}, tmp_path / "part.safetensors"
+    )
+    (tmp_path / "cut.safetensors").write_bytes(small_vit.read_bytes()[:1000])
+    (tmp_path / "pickle.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    (tmp_path / "empty").mkdir()
+    for name, weights, reason in (
+        ("tiny-vit", None, "needs weights"),
+        (f"local-dir:{tmp_path}", "openai", "give none"),
+        ("no-such-model", "openai", "knows no model 'no-such-model'"),
+        ("tiny-vit", "no-such-tag", "not a known tag"),
+        ("tiny-vit", str(tmp_path / "part.safetensors"), "ln_final.weight"),
+        ("tiny-vit", str(tmp_path / "cut.safetensors"), "cannot be loaded"),
+        ("tiny-vit", str(tmp_path / "pickle.pt"), "cannot be loaded"),
+        (f"local-dir:{tmp_path / 'empty'}", None, "open_clip_config.json"),
+        (f"local-dir:{tmp_path / 'absent'}", None, "open_clip_config.json"),
+    ):
+        with pytest.raises(ValueError, match=f"(?s)CLIP .*{reason}"):
+            load_clip(name, weights)
+
+
+@pytest.mark.slow
+def test_import_starts_no_download_and_no_cuda():
+    code = "import spae.clip, torch, sys; assert not torch.cuda.is_initialized(); assert 'ray' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

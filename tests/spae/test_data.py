@@ -1,0 +1,203 @@
+import collections
+import io
+import itertools
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spae.config import DataConfig
+from spae.data import BatchPlan, StreamOrder, augment, batches, random_generator, read_samples
+from spae.records import ShardInfo, SplitIndex
+
+
+def write_tar(path, samples):
+    """A tar of WebDataset form from (key, png bytes) pairs, written by the standard library."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (key, media) in enumerate(samples):
+            for suffix, content in (("png", media), ("cls", str(number % 10).encode())):
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def png(value):
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """Three uneven shards: 5, 1 and 7 pictures, each of one grey that is its number."""
+    folder, sizes, shards = tmp_path_factory.mktemp("split"), (5, 1, 7), []
+    numbers = itertools.count()
+    for name, size in zip("abc", sizes, strict=True):
+        path = folder / f"{name}.tar"
+        write_tar(path, [(f"s{n}", png(10 * n)) for n in itertools.islice(numbers, size)])
+        shards.append(ShardInfo(str(path), size, path.stat().st_size, ""))
+    return SplitIndex("train", tuple(shards))
+
+
+def plan(index, rank=0, ranks=1, workers=0, batch=4, streams=4):
+    data = DataConfig(batch_size=batch, streams=streams, crop_scale=(1.0, 1.0), flip=True)
+    return BatchPlan(
+        index=index, data=data, input_size=(4, 4), draws=3, seed=7, rank=rank, ranks=ranks, loader_workers=workers
+    )
+
+
+def take(plan, count, seen=0):
+    return list(itertools.islice(batches(plan, seen), count))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum),
+    streams=st.integers(1, 12),
+    epoch=st.integers(0, 3),
+    seed=st.integers(0, 5),
+)
+def test_every_epoch_reads_every_sample_once(sizes, streams, epoch, seed):
+    order = StreamOrder(sizes, streams, seed)
+    read = [
+        (segment.shard, sample)
+        for stream in range(streams)
+        for segment in order.segments(stream, epoch)
+        for sample in range(segment.start, segment.stop)
+    ]
+    assert sorted(read) == [(shard, sample) for shard, size in enumerate(sizes) for sample in range(size)]
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), streams=st.integers(1, 9), seen=st.integers(0, 99))
+def test_a_position_tells_how_many_samples_were_seen(sizes, streams, seen):
+    order = StreamOrder(sizes, streams, 0)
+    position = order.position(seen)
+    assert order.seen(position) == seen
+    assert position.epoch == seen // sum(sizes)
+    lengths = [sum(s.stop - s.start for s in order.segments(v, position.epoch)) for v in range(streams)]
+    assert all(count <= length for count, length in zip(position.counts, lengths, strict=True))
+
+
+@settings(max_examples=40)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), streams=st.integers(1, 6), seen=st.integers(0, 60))
+def test_a_stream_continues_where_a_run_left_it(sizes, streams, seen):
+    order = StreamOrder(sizes, streams, 3)
+    taken = [(seen - stream + streams - 1) // streams for stream in range(streams)]
+
+    def samples(stream, start):
+        for epoch, segment in order.stream(stream, start):
+            yield from ((epoch, segment.shard, n) for n in range(segment.start, segment.stop))
+
+    for stream in range(streams):
+        whole = list(itertools.islice(samples(stream, 0), taken[stream] + 20))
+        assert list(itertools.islice(samples(stream, seen), 20)) == whole[taken[stream] :]
+
+
+def test_a_position_of_another_run_is_refused():
+    order = StreamOrder([5, 4], 4, 0)
+    with pytest.raises(ValueError, match=r"began with"):
+        order.seen(StreamOrder([5, 4], 3, 0).position(5))
+
+
+def test_epochs_are_permuted_differently_and_by_the_seed():
+    orders = [StreamOrder([1] * 20, 1, seed).segments(0, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(segment.shard for segment in order) for order in orders}) == 4
+
+
+def test_an_empty_split_is_named():
+    with pytest.raises(ValueError, match="no samples"):
+        StreamOrder([0, 0], 2, 0)
+
+
+def test_one_epoch_of_batches_holds_every_sample_once(index):
+    keys = [key for batch in take(plan(index, batch=4), 13) for key in batch.keys]
+    assert collections.Counter(keys) == {f"s{n}": 4 for n in range(13)}  # 52 samples, four epochs of 13
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (4, 0)])
+def test_ranks_share_the_batch_of_one(index, ranks, workers):
+    whole = take(plan(index), 9)
+    parts = [take(plan(index, rank, ranks, workers), 9) for rank in range(ranks)]
+    for step, batch in enumerate(whole):
+        rows = sorted((n, key) for part in parts for n, key in zip(part[step].numbers, part[step].keys, strict=True))
+        assert rows == list(zip(batch.numbers, batch.keys, strict=True))
+        assert {len(part[step].keys) for part in parts} == {4 // ranks}
+
+
+@pytest.mark.slow
+def test_loader_workers_change_nothing(index):
+    for alone, shared in zip(take(plan(index), 6), take(plan(index, workers=2), 6), strict=True):
+        assert alone.keys == shared.keys
+        assert alone.numbers == shared.numbers
+        assert torch.equal(alone.pixels, shared.pixels)
+        assert torch.equal(alone.draws, shared.draws)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_continues_on_another_number_of_ranks_with_every_sample_once(index, ranks):
+    whole = take(plan(index), 10)
+    resumed = [take(plan(index, rank, ranks), 6, seen=16) for rank in range(ranks)]
+    for step in range(6):
+        keys = sorted(key for part in resumed for key in part[step].keys)
+        assert keys == sorted(whole[step + 4].keys)
+
+
+def test_pictures_and_draws_depend_on_seed_epoch_and_key_alone(index):
+    def by_key(found):
+        return {(n // 13, key): row for b in found for n, key, row in zip(b.numbers, b.keys, b.draws, strict=True)}
+
+    small, large = by_key(take(plan(index, batch=4), 6)), by_key(take(plan(index, batch=8), 3))
+    assert small.keys() == large.keys()
+    assert all(torch.equal(small[key], large[key]) for key in small)
+    assert len({tuple(row.tolist()) for row in small.values()}) == len(small)
+
+
+def test_pixels_are_those_of_the_key(index):
+    batch = take(plan(index), 1)[0]
+    assert batch.pixels.dtype == torch.uint8
+    assert batch.pixels.shape == (4, 3, 4, 4)
+    assert batch.pixels[:, 0, 0, 0].tolist() == [10 * int(key[1:]) for key in batch.keys]
+
+
+def test_a_slice_of_a_shard_is_read(index):
+    samples = list(read_samples(index.shards[2].url, 2, 5))
+    assert [sample.key for sample in samples] == ["s8", "s9", "s10"]
+    assert [sample.label for sample in samples] == [2, 3, 4]
+
+
+def test_an_undecodable_picture_is_named_and_replaced(tmp_path, caplog):
+    write_tar(tmp_path / "a.tar", [("good", png(50)), ("bad", b"no picture"), ("fine", png(70))])
+    broken = SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
+    batch = take(plan(broken, batch=3, streams=1), 1)[0]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [50, 50, 70]
+    assert "bad" in caplog.text
+
+
+def test_a_shard_shorter_than_its_index_is_named(tmp_path):
+    write_tar(tmp_path / "a.tar", [("one", png(1))])
+    short = SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
+    with pytest.raises(ValueError, match="fewer than the 3 samples"):
+        take(plan(short, batch=3, streams=1), 1)
+
+
+def test_streams_must_suit_ranks_and_workers(index):
+    with pytest.raises(ValueError, match=r"data\.streams=4 must be divisible by ranks x loader workers = 3"):
+        plan(index, ranks=3, batch=6)
+
+
+def test_augmentation_keeps_the_size_and_fills_nothing_in():
+    config = DataConfig(crop_scale=(0.3, 1.0), flip=True, shift=3)
+    picture = np.full((20, 30, 3), 77, np.uint8)
+    for key in range(20):
+        out = augment(picture, config, (16, 16), random_generator(0, 0, str(key)))
+        assert out.shape == (16, 16, 3)
+        assert (out == 77).all()
+
+
+def test_no_augmentation_is_the_evaluation_view():
+    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    config = DataConfig(crop_scale=(1.0, 1.0), flip=False)
+    assert np.array_equal(augment(picture, config, (16, 16), random_generator(0, 0, "a")), picture)

@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import spae
+from spae.config import SPAEConfig
+from spae.media import fit_image
+from spae.model import SPAE
+from spae.pyramid import TokenPyramid
+from tests import tiny_spae
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_spae.model()
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+def test_the_public_face():
+    assert {"SPAE", "SPAEConfig", "TokenPyramid", "Vocabulary", "PRESETS"} == set(spae.__all__)
+    assert spae.SPAE is SPAE
+    assert "digits-32" in spae.PRESETS
+    with pytest.raises(AttributeError, match="SPAE"):
+        _ = spae.Nonsense
+
+
+def test_encode_gives_a_pyramid_of_known_words(model, pixels):
+    pyramid = model.encode(pixels)
+    assert pyramid.grids == tiny_spae.CONFIG.grids
+    words = model.vocabulary.words(pyramid, layers=2)
+    assert [len(row) for row in words] == [5] * 5
+    assert words[0][0] == f"word{int(pyramid.layers[0][0, 0, 0])}"
+
+
+def test_bytes_and_unit_floats_are_the_same_picture(model, pixels):
+    as_bytes = (pixels * 255).round().to(torch.uint8)
+    assert torch.equal(model.encode(as_bytes).flatten(), model.encode(as_bytes.float() / 255).flatten())
+
+
+def test_pil_images_are_cropped_and_resized(model):
+    array = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    fitted = torch.tensor(fit_image(array, (16, 16))).permute(2, 0, 1)
+    ids = model.encode([Image.fromarray(array), Image.fromarray(array[:, ::-1])]).flatten()
+    assert torch.equal(ids[:1], model.encode(fitted[None]).flatten())
+    assert torch.equal(ids[:1], model.encode(Image.fromarray(array)).flatten())
+
+
+def test_ids_do_not_depend_on_the_rest_of_the_batch(model, pixels):
+    together = model.encode(pixels).flatten()
+    alone = torch.cat([model.encode(one[None]).flatten() for one in pixels])
+    assert (together == alone).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, None])
+def test_decode_takes_any_number_of_layers(model, pixels, layers):
+    pyramid = model.encode(pixels)
+    rebuilt = model.decode(pyramid, layers=layers)
+    assert rebuilt.shape == pixels.shape
+    assert 0 <= float(rebuilt.min()) <= float(rebuilt.max()) <= 1
+    if layers:
+        assert torch.equal(rebuilt, model.decode(pyramid.prefix(layers)))
+
+
+def test_decoding_tokens_is_the_forward_pass(model, pixels):
+    reconstruction, _, quantized = model(pixels)
+    torch.testing.assert_close(
+        model.decode(quantized.tokens), reconstruction.clamp(0, 1).detach(), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(1, 3, 8, 16), torch.zeros(3, 16, 16), torch.zeros(1, 3, 16, 16).long()])
+def test_unusable_pixels_are_named(model, wrong):
+    with pytest.raises(ValueError, match=r"must be \(B, 3, 16, 16\)|use uint8"):
+        model.encode(wrong)
+
+
+def test_ids_outside_the_vocabulary_are_named(model, pixels):
+    layers = model.encode(pixels).layers
+    with pytest.raises(ValueError, match=r"layer 4 holds ids 40\.\.40, outside 0 to 39"):
+        model.decode(TokenPyramid((*layers[:3], torch.full_like(layers[3], 40))))
+
+
+def test_a_model_folder_gives_back_the_same_model(model, pixels, folder):
+    loaded = SPAE.from_pretrained(str(folder))
+    assert not loaded.training
+    assert loaded.fingerprint == model.fingerprint
+    pyramid = loaded.encode(pixels)
+    assert torch.equal(pyramid.flatten(), model.encode(pixels).flatten())
+    assert torch.equal(loaded.decode(pyramid), model.decode(pyramid))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocabulary"]
+
+
+def test_a_model_lives_in_any_file_system(model, pixels):
+    model.save_pretrained("memory://models/tiny")
+    assert torch.equal(
+        SPAE.from_pretrained("memory://models/tiny").encode(pixels).flatten(), model.encode(pixels).flatten()
+    )
+
+
+def test_a_loaded_model_resumes_training_mode_on_request(folder, pixels):
+    loaded = SPAE.from_pretrained(str(folder)).train()
+    reconstruction, _, _ = loaded(pixels)
+    reconstruction.mean().backward()
+    assert all(p.grad is not None for p in loaded.parameters())
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(ValueError, match=r"neither a folder nor a hub id"):
+        SPAE.from_pretrained("/nowhere/at/all")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        SPAE.from_pretrained(str(tmp_path))
+
+
+def test_weights_that_do_not_fit_are_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("encoder.head.bias")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"(?s)does not fit.*encoder\.head\.bias"):
+        SPAE.from_pretrained(str(folder))
+
+
+def test_truncated_weights_are_named(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cannot be read"):
+        SPAE.from_pretrained(str(folder))
+
+
+def test_a_foreign_vocabulary_is_refused(folder):
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**record, "words_fingerprint": "0" * 64}))
+    with pytest.raises(ValueError, match="not the one that the model was trained with"):
+        SPAE.from_pretrained(str(folder))
+
+
+def test_an_unknown_setting_is_named(folder):
+    record = json.loads((folder / "config.json").read_text())
+    record["model"]["colour"] = "blue"
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"no field.*colour"):
+        SPAE.from_pretrained(str(folder))
+
+
+def test_a_vocabulary_of_another_width_is_named():
+    with pytest.raises(ValueError, match="embedding_width=12"):
+        SPAE(SPAEConfig(), tiny_spae.vocabulary())

@@ -1,0 +1,22 @@
+"""What workers that only write shards must never load."""
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = ("spae", "spae.config", "spae.presets", "spae.records", "spae.publishing", "spae.media", "spae.sources")
+
+
+@pytest.mark.parametrize("modules", [LIGHT, ("pipelines.images", "pipelines.verify")], ids=["floor 0", "pipelines"])
+def test_sharding_leaves_torch_out(modules):
+    heavy = ("torch", "torchvision", "open_clip", "transformers", "webdataset", "ray")
+    code = f"import sys, {', '.join(modules)}; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_verify_needs_no_beam():
+    code = "import sys, pipelines.verify; print('apache_beam' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

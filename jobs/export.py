@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class ExportFlags:
     """Export the averaged weights of a run's newest checkpoint as a model folder.
 
     Example: python -m jobs.export --run runs/digits --output runs/model
@@ -28,17 +29,17 @@ class Arguments:
     """Vocabulary folder, if it moved since training."""
 
 
-def main() -> int:
-    """Entry point; 0 well, 2 unusable arguments."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 well, 2 unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    arguments = tyro.cli(Arguments)
+    flags = tyro.cli(ExportFlags, args=arguments)
     try:
-        model, step = load_run(arguments.run, arguments.vocabulary)
+        model, step = load_run(flags.run, flags.vocabulary)
     except ValueError as error:
         logger.error("%s", error)
         return 2
-    model.save_pretrained(arguments.output)
-    logger.info("wrote %s: step %d, fingerprint %s", arguments.output, step, model.fingerprint[:16])
+    model.save_pretrained(flags.output)
+    logger.info("wrote %s: step %d, fingerprint %s", flags.output, step, model.fingerprint[:16])
     return 0
 
 

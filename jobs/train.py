@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ _VALIDATION_PICTURES = 256  # held in memory by the first worker
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class TrainFlags:
     """Train SPAE on shards, guided by CLIP through a vocabulary.
 
     Example: python -m jobs.train digits-32 --shards runs/shards/train --val-shards runs/shards/val
@@ -79,20 +80,16 @@ class Arguments:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
-def main() -> int:
-    """Entry point; 0 well, 1 failed, 2 unusable arguments."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 well, 1 failed, 2 unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    defaults = {
-        name: (f"preset for inputs of {config.model.input_size}", _arguments(config))
-        for name, config in PRESETS.items()
-    }
-    arguments = tyro.extras.overridable_config_cli(defaults, description=Arguments.__doc__)
+    flags = parse_flags(arguments)
     try:
-        job = prepare(arguments)
+        job = prepare(flags)
     except ValueError as error:
         logger.error("%s", error)
         return 2
-    if arguments.dry_run:
+    if flags.dry_run:
         return 0
     result = run(job)
     if result.error is not None:
@@ -104,32 +101,40 @@ def main() -> int:
     return 0
 
 
-def _arguments(config: TrainConfig) -> Arguments:
+def parse_flags(arguments: Sequence[str] | None) -> TrainFlags:
+    """The preset with its overrides; SystemExit 2 for flags that do not exist, the nearest named."""
+    presets = {
+        name: (f"preset for inputs of {config.model.input_size}", _flags(config)) for name, config in PRESETS.items()
+    }
+    return tyro.extras.overridable_config_cli(presets, args=arguments, description=TrainFlags.__doc__)
+
+
+def _flags(config: TrainConfig) -> TrainFlags:
     missing: Any = tyro.MISSING
-    return Arguments(shards=missing, vocabulary=missing, run=missing, config=config)
+    return TrainFlags(shards=missing, vocabulary=missing, run=missing, config=config)
 
 
-def prepare(arguments: Arguments) -> Arguments:
+def prepare(flags: TrainFlags) -> TrainFlags:
     """Check what can be checked before a cluster is asked for, and fix the job: absolute URLs, the table's width.
 
     Writes config.json into a new run folder. ValueError names what does not fit and the remedy.
     """
-    vocabulary = Vocabulary.load(arguments.vocabulary)
-    guided = arguments.config.objective.semantic_weight > 0
-    if guided and arguments.clip is None:
+    vocabulary = Vocabulary.load(flags.vocabulary)
+    guided = flags.config.objective.semantic_weight > 0
+    if guided and flags.clip is None:
         raise ValueError("semantic guidance needs --clip; give it, or --objective.semantic-weight 0 to train without")
     if guided and vocabulary.semantics is None:
-        raise ValueError(f"{arguments.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
-    model = dataclasses.replace(arguments.config.model, embedding_width=vocabulary.width)
+        raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
+    model = dataclasses.replace(flags.config.model, embedding_width=vocabulary.width)
     job = dataclasses.replace(
-        arguments,
-        shards=absolute(arguments.shards),
-        val_shards=arguments.val_shards and absolute(arguments.val_shards),
-        vocabulary=absolute(arguments.vocabulary),
-        run=absolute(arguments.run),
-        clip=_absolute_clip(arguments.clip) if guided and arguments.clip else None,
-        clip_weights=_absolute_file(arguments.clip_weights),
-        config=dataclasses.replace(arguments.config, model=model),
+        flags,
+        shards=absolute(flags.shards),
+        val_shards=flags.val_shards and absolute(flags.val_shards),
+        vocabulary=absolute(flags.vocabulary),
+        run=absolute(flags.run),
+        clip=_absolute_clip(flags.clip) if guided and flags.clip else None,
+        clip_weights=_absolute_file(flags.clip_weights),
+        config=dataclasses.replace(flags.config, model=model),
     )
     plan = _plan(job, rank=0, ranks=job.workers)
     epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
@@ -137,13 +142,13 @@ def prepare(arguments: Arguments) -> Arguments:
         "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
         *(plan.index.samples, len(vocabulary), job.config.steps, job.config.data.batch_size, epochs, job.workers),
     )
-    if not arguments.dry_run:
+    if not flags.dry_run:
         record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
         claim_run(job.run, record, replace=job.replace)
     return job
 
 
-def run(job: Arguments) -> ray.train.Result:
+def run(job: TrainFlags) -> ray.train.Result:
     """Train on the cluster until the last step."""
     connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
     use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
@@ -155,12 +160,13 @@ def run(job: Arguments) -> ray.train.Result:
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers, use_gpu=use_gpu, resources_per_worker={"CPU": job.threads, "GPU": int(use_gpu)}
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the older version's, which lacks logging
             name=name,
             storage_path=storage,
             storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)),
             failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=3),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     return trainer.fit()
@@ -168,8 +174,8 @@ def run(job: Arguments) -> ray.train.Result:
 
 def train_loop(settings: dict[str, Any]) -> None:
     """What every Ray Train worker runs."""
-    job: Arguments = settings["job"]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    job: TrainFlags = settings["job"]
+    _log_from_worker()
     rank, device = ray.train.get_context().get_world_rank(), ray.train.torch.get_device()
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.config.seed)
@@ -195,7 +201,15 @@ def train_loop(settings: dict[str, Any]) -> None:
             progress.checkpoint(plan.order)
 
 
-def _plan(job: Arguments, rank: int, ranks: int) -> BatchPlan:
+def _log_from_worker() -> None:
+    """Lines of ours alone: Ray's loggers tell of every report."""
+    handler = logging.StreamHandler(sys.stderr)
+    for package in ("jobs", "spae"):
+        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).handlers = [handler]
+
+
+def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
     config = job.config
     guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
     return BatchPlan(
@@ -210,7 +224,7 @@ def _plan(job: Arguments, rank: int, ranks: int) -> BatchPlan:
     )
 
 
-def _guidance(job: Arguments, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
+def _guidance(job: TrainFlags, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
     if job.clip is None or vocabulary.semantics is None or vocabulary.record.semantics is None:
         return None
     guide = load_clip(job.clip, job.clip_weights, device)
@@ -218,7 +232,7 @@ def _guidance(job: Arguments, vocabulary: Vocabulary, device: torch.device) -> G
     return Guidance(guide, vocabulary.semantics.to(device))
 
 
-def _validation(job: Arguments, rank: int, device: torch.device) -> torch.Tensor | None:
+def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:
     if rank != 0 or job.val_shards is None:
         return None
     samples = (sample for shard in load_index(job.val_shards).shards for sample in read_samples(shard.url))

@@ -29,6 +29,8 @@ class ShardOutcome:
     classes: Counter[int] = field(default_factory=Counter)
     errors: list[dict[str, str]] = field(default_factory=list)
     """One row an unusable input: key, source_path, reason, details."""
+    sha256: str | None = None
+    """Of the tar, None where there is none for want of samples."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -50,21 +52,21 @@ class ShardWriter:
         A shard without a single usable input leaves its errors only: no tar and no sidecar.
         """
         outcome = ShardOutcome(shard.name)
-        tar_url = join(self.folder, f"{shard.name}.tar")
         try:
-            with publishing(tar_url) as file:
+            with publishing(join(self.folder, f"{shard.name}.tar")) as file:
                 target = _HashingFile(file)
                 self._fill(target, shard, outcome)
         except _NoSamplesError:
             self._publish_errors(outcome)
             return outcome
         self._publish_errors(outcome)
+        outcome.sha256 = target.digest.hexdigest()
         sidecar = Sidecar(
             shard=shard.name,
             samples=outcome.samples,
             errors=len(outcome.errors),
             bytes=target.size,
-            sha256=target.digest.hexdigest(),
+            sha256=outcome.sha256,
             plan=shard.plan,
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import logging
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -14,8 +13,6 @@ from pipelines.shard_writer import ShardWriter
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Where no --runner is given. Beam's own default would download a program and start it."""
-
-logger = logging.getLogger(__name__)
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -73,10 +70,6 @@ class _WriteShard(beam.DoFn):
         Metrics.counter("shards", "samples").inc(outcome.samples)
         for reason, count in outcome.reasons.items():
             Metrics.counter("errors", reason).inc(count)
-        if not outcome.samples:
-            logger.error(
-                "%s: none of its %d inputs can be used: %s", outcome.shard, len(outcome.errors), outcome.reasons
-            )
         yield outcome.shard, outcome.samples, len(outcome.errors)
 
 

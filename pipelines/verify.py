@@ -39,6 +39,7 @@ from spae.records import (
     Sidecar,
     index_files,
     load_class_names,
+    load_index,
     save_classes,
     shard_name,
     shard_number,
@@ -132,17 +133,21 @@ def verify_split(split: Split) -> Verification:
 def repair_split(split: Split, broken: Sequence[str]) -> None:
     """Write the broken shards again from the source that plan.json names, then classes and index.
 
-    ValueError where there is no plan.json or the source has changed since.
+    A shard whose bytes are not those recorded before is named: its inputs or the libraries have changed. ValueError
+    where there is no plan.json or the source lists other inputs.
     """
     if split.record is None:
         raise ValueError(f"{split.folder} has no {PLAN_FILE}; rerun `python -m pipelines.images` as it was run before")
     plan = split.record.make_plan()
     writer = ShardWriter(split.folder, plan.settings, plan.classes)
+    recorded = _recorded_hashes(split)
     chosen = [shard for shard in plan.shards if shard.name in broken]
     for shard in tracked(chosen, len(chosen), "shard"):
         delete(join(split.folder, f"{shard.name}.json"))
         outcome = writer.write(shard)
         logger.info("%s is written again: %d samples, %d errors", shard.name, outcome.samples, len(outcome.errors))
+        if outcome.sha256 != recorded.get(shard.name, outcome.sha256):
+            logger.warning("%s has other bytes than before: its inputs or the libraries have changed", shard.name)
     save_classes(split.folder, plan.classes)
     finish_split(plan, split.folder)
 
@@ -160,6 +165,15 @@ def _check_shard(split: Split, checker: ShardChecker, shard: str) -> ShardCheck:
     return check
 
 
+def _recorded_hashes(split: Split) -> dict[str, str]:
+    """sha256 of each tar as its sidecar has it, or else the index."""
+    try:
+        hashes = {shard.name: shard.sha256 for shard in load_index(split.folder).shards}
+    except ValueError:
+        hashes = {}
+    return hashes | {name: sidecar.sha256 for name, sidecar in split.sidecars.items()}
+
+
 def _repeated(keys: Sequence[str], seen: set[str]) -> Iterator[str]:
     """The keys that were seen before, here or earlier; all of them are remembered."""
     for key in keys:
@@ -169,7 +183,7 @@ def _repeated(keys: Sequence[str], seen: set[str]) -> Iterator[str]:
 
 
 def _class_names(split: Split) -> dict[int, str]:
-    """None where the table is missing or damaged, so that one deviation is not reported for every sample."""
+    """Empty where the table is missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_class_names(split.folder)
     except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
@@ -214,6 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(VerifyFlags, args=arguments, prog="python -m pipelines.verify", description=__doc__)
     try:
         split = open_split(absolute(flags.url))
+    except ValueError as error:
+        logger.error("%s", error)
+        return 2
+    try:
         found = verify_split(split)
         _report(split, found)
         if found.deviations and flags.repair:
@@ -221,11 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             split = open_split(split.folder)
             found = verify_split(split)
             _report(split, found)
-    except ValueError as error:
-        logger.error("%s", error)
-        return 2
-    except OSError as error:  # a file that cannot be read, or a store that does not answer
-        logger.error("%s cannot be verified: %r", flags.url, error)
+    except (ValueError, OSError) as error:  # a repair that is not possible, a store that does not answer
+        logger.error("%s: %s", split.folder, error or repr(error))
         return 1
     return 1 if found.deviations else 0
 

@@ -9,7 +9,7 @@ DIGITS_32 = TrainConfig(
         input_size=(32, 32),
         grids=((1, 1), (2, 2), (4, 4), (8, 8), (8, 8)),
         embedding_width=384,
-        network=NetworkConfig(base_channels=32, channel_multipliers=(1, 2, 2), residual_blocks=1, middle_blocks=2),
+        network=NetworkConfig(base_channels=16, channel_multipliers=(1, 2, 4), residual_blocks=1, middle_blocks=1),
     ),
     objective=ObjectiveConfig(semantic_thresholds=(0.98, 0.95), prefix_probability=0.25),
     optimizer=OptimizerConfig(

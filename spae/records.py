@@ -18,8 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spae.publishing import absolute, join, read_bytes
-from spae.publishing import publish as publish
+from spae.publishing import absolute, join, publish, read_bytes
 
 MEDIA_SUFFIXES = ("jpg", "png", "mp4")
 LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spae.config import from_dict, to_dict
-from spae.publishing import join, publish
+from spae.publishing import delete, join, publish
 from spae.pyramid import TokenPyramid
 
 TableName = Literal["centred", "raw"]
@@ -36,9 +36,9 @@ OUTLIER_SCORE = 5.0
 _WORDS_SCHEMA = pa.schema(
     [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
 )
-_LARGEST_RECORD = 64 * 2**20
+_LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
 _LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
-_HEADER = 2**20  # bytes a safetensors file may hold beyond its numbers
+_HEADER = 2**20  # bytes a file may hold beyond that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,7 @@ class VocabularyRecord:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Words kept, and words dropped by reason; they add up to the tokens of the model."""
     word_pattern: str = ""
+    whole_words: bool = False
     max_words: int | None = None
     included: tuple[str, ...] = ()
     """Words that were kept whatever their rank."""
@@ -186,26 +187,23 @@ class Vocabulary:
             files["transform.safetensors"] = _pack(self.transform)
         if self.semantics is not None:
             files["semantics.safetensors"] = _pack({"semantics": self.semantics})
-        filesystem, folder = fsspec.core.url_to_fs(url)
         for name in ("vocabulary.json", "transform.safetensors", "semantics.safetensors"):
-            if name not in files and filesystem.exists(f"{folder}/{name}"):
-                filesystem.rm_file(f"{folder}/{name}")
+            if name not in files:
+                delete(join(url, name))
         for name, data in files.items():
             publish(join(url, name), data)
         publish(
             join(url, "vocabulary.json"), json.dumps(self._description(files), indent=1, ensure_ascii=False).encode()
         )
 
-    def _description(self, files: Mapping[str, bytes]) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
+        """Sizes and fingerprints, as vocabulary.json tells them."""
         return {
-            "format_version": FORMAT_VERSION,
             "words": len(self),
             "width": self.width,
             "semantics_width": None if self.semantics is None else int(self.semantics.shape[1]),
             "words_fingerprint": self.words_fingerprint,
             "semantics_fingerprint": self.semantics_fingerprint,
-            **to_dict(self.record),
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
         }
 
     @classmethod
@@ -277,7 +275,9 @@ def _load(url: str) -> Vocabulary:
         record=_record(description),
         transform=tensors("transform.safetensors", width * width) if "transform.safetensors" in files else {},
     )
-    _check_description(vocabulary, description)
+    for name, found in vocabulary._identity().items():
+        if found != description[name]:
+            raise ValueError(f"its {name} is {found}, but vocabulary.json says {description[name]}")
     return vocabulary
 
 
@@ -286,15 +286,6 @@ def _record(description: Mapping[str, Any]) -> VocabularyRecord:
     semantics = values.pop("semantics")
     record = from_dict(VocabularyRecord, values)
     return dataclasses.replace(record, semantics=from_dict(SemanticsRecord, semantics) if semantics else None)
-
-
-def _check_description(vocabulary: Vocabulary, description: Mapping[str, Any]) -> None:
-    """Sizes and fingerprints of what was read must be those that vocabulary.json tells."""
-    files = dict.fromkeys(description["files"], b"")
-    found = vocabulary._description(files)
-    for name in ("words", "width", "semantics_width", "words_fingerprint", "semantics_fingerprint"):
-        if found[name] != description[name]:
-            raise ValueError(f"its {name} is {found[name]}, but vocabulary.json says {description[name]}")
 
 
 def _check_matrix(name: str, matrix: Tensor, words: int) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import open_clip
 import torch
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from tokenizers.implementations import BertWordPieceTokenizer
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from webdataset.writer import TarWriter
 
 from spae.records import ShardInfo, save_classes, save_index
@@ -42,8 +43,11 @@ def save_bert(folder: Path, words: list[str] = WORDS, seed: int = 0, extra_rows:
     letters = [letter for letter in string.ascii_lowercase if letter not in words]
     pieces = [f"##{letter}" for letter in string.ascii_lowercase] + ["##s", "##ing"]
     vocabulary = list(dict.fromkeys([*SPECIALS, *words, *letters, *pieces, "."]))
+    pieces_by_text = {text: token for token, text in enumerate(vocabulary)}
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    tokenizer = BertWordPieceTokenizer(pieces_by_text)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **names).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(vocabulary) + extra_rows,

@@ -5,7 +5,7 @@ the last one is filled up, which makes ids bit-equal for any neighbours and numb
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -128,11 +128,56 @@ def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> Tok
     """
     parts = []
     for start in range(0, len(pixels), batch):
-        part = _channels_first(pixels[start : start + batch])
+        part = channels_first(pixels[start : start + batch])
         padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
         parts.append(model.encode(padded)[: len(part)].to("cpu"))
     return TokenPyramid(tuple(torch.cat(layers) for layers in zip(*(part.layers for part in parts), strict=True)))
 
 
-def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
+def channels_first(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 (n, H, W, 3) as a tensor (n, 3, H, W)."""
     return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous()  # a copy: blocks of Ray are read-only
+
+
+TokenSource = Callable[[ShardInfo, Sequence[str]], TokenPyramid]
+"""The stored words of some samples of a shard, by their keys."""
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Pictures of one shard and their words.
+
+    Attributes:
+        pixels: uint8 (B, 3, H, W); B is 0 where none of the samples could be decoded.
+        labels: B labels, None where a sample has none.
+        pyramid: their words; None where B is 0.
+        errors: samples among them that could not be decoded.
+    """
+
+    pixels: Tensor
+    labels: tuple[int | None, ...]
+    pyramid: TokenPyramid | None
+    errors: int
+
+    def __len__(self) -> int:
+        """Samples, those that could not be decoded too."""
+        return len(self.labels) + self.errors
+
+
+def encoded_batches(
+    model: SPAE, shards: Iterable[ShardInfo], batch: int, tokens: TokenSource | None = None
+) -> Iterator[EncodedBatch]:
+    """Pictures of shards with their words, encoded at one batch shape or taken from `tokens`."""
+    for shard in shards:
+        for pictures in read_pictures(shard, model.config.input_size, batch):
+            pyramid = None
+            if pictures.keys and tokens is not None:
+                pyramid = tokens(shard, pictures.keys)
+            elif pictures.keys:
+                pyramid = encode_in_batches(model, pictures.pixels, batch)
+            yield EncodedBatch(channels_first(pictures.pixels), pictures.labels, pyramid, len(pictures.errors))
+
+
+def first_words(pyramid: TokenPyramid) -> Tensor:
+    """The first word of each picture, int64 (B,)."""
+    return pyramid.flatten(1)[:, 0]

@@ -1,75 +1,38 @@
-"""Scores of a model on a split: pixels per number of layers, word usage, first words, and what they must beat.
+"""Scores of a model on a split: pixels for every number of layers, word usage, first words, and CLIP's opinion.
 
-The two rules of facts 8.21 belong to every score: exchanging the words of two pictures must cost many dB, and a decoder
-must beat the lookup of the nearest training picture.
+Two rules hold every score to account (facts 8.21): exchanging the words of two pictures must cost many dB, and a
+decoder must beat the nearest training picture (`spae.evaluation.baselines`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from spae.clip import ClipGuide, image_features
+from spae.evaluation.baselines import Baselines, BaselineScore
 from spae.evaluation.metrics import (
     ClipJudgement,
+    ClipScore,
     Judged,
     Labelled,
-    NearestPicture,
     PixelError,
+    PixelScore,
     Rebuilt,
+    Share,
     WordAccuracy,
-    WordLabels,
     derangement,
 )
-from spae.evaluation.pictures import channels_first, encode_in_batches, read_pictures
+from spae.evaluation.pictures import EncodedBatch, first_words
 from spae.model import SPAE, unit_pixels
-from spae.pyramid import TokenPyramid
-from spae.records import ShardInfo
-from spae.usage import WordUsage
+from spae.usage import LayerUsage, WordUsage
 from spae.vocabulary import Vocabulary
-
-TokenSource = Callable[[ShardInfo, Sequence[str]], TokenPyramid]
-"""The stored words of some samples of a shard, by their keys."""
-
-
-@dataclass(frozen=True)
-class EncodedBatch:
-    """Pictures of one shard and their words.
-
-    Attributes:
-        pixels: uint8 (B, 3, H, W); B is 0 where none of the samples could be decoded.
-        labels: B labels, None where a sample has none.
-        pyramid: their words; None where B is 0.
-        errors: samples among them that could not be decoded.
-    """
-
-    pixels: Tensor
-    labels: tuple[int | None, ...]
-    pyramid: TokenPyramid | None
-    errors: int
-
-    def __len__(self) -> int:
-        """Samples, those that could not be decoded too."""
-        return len(self.labels) + self.errors
-
-
-def encoded_batches(
-    model: SPAE, shards: Iterable[ShardInfo], batch: int, tokens: TokenSource | None = None
-) -> Iterator[EncodedBatch]:
-    """Pictures of shards with their words, encoded at one batch shape or taken from `tokens`."""
-    for shard in shards:
-        for pictures in read_pictures(shard, model.config.input_size, batch):
-            pyramid = None
-            if pictures.keys:
-                encoded = encode_in_batches(model, pictures.pixels, batch) if tokens is None else None
-                pyramid = encoded or tokens(shard, pictures.keys)
-            yield EncodedBatch(channels_first(pictures.pixels), pictures.labels, pyramid, len(pictures.errors))
 
 
 @dataclass(frozen=True)
 class Judge:
-    """CLIP and its features of all words, float32 (K, E) (equation 5)."""
+    """CLIP, and its features of the model's words, float32 (K, E) (equation 5)."""
 
     guide: ClipGuide
     semantics: Tensor
@@ -79,64 +42,119 @@ class Judge:
         return image_features(self.guide, pixels) @ self.semantics.to(self.guide.device).T
 
 
-class TrainingSplit:
-    """What can be had from the training split without a decoder: a map from first words to labels, and the pictures.
+@dataclass(frozen=True)
+class SplitScore:
+    """All scores of a split.
 
-    Holds all pictures: 3 x H x W bytes each.
+    Attributes:
+        samples: pictures that were scored.
+        errors: samples that could not be decoded.
+        pixels: by number of layers.
+        usage: one a layer.
+        first_word: how often the first word is the class's name; None without labels or names.
+        swapped: pixels from all layers where each picture got the words of another; None below two pictures.
+        baselines: what the training split alone can do, if it was given.
+        clip: CLIP's opinion, if it was asked.
     """
 
-    def __init__(self) -> None:
-        self.first_words = WordLabels()
-        self.parts: list[Tensor] = []
+    samples: int
+    errors: int
+    pixels: Mapping[int, PixelScore]
+    usage: Sequence[LayerUsage]
+    first_word: Share | None
+    swapped: PixelScore | None
+    baselines: BaselineScore | None
+    clip: ClipScore | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """What is scored beside pixels and usage.
+
+    Attributes:
+        layers: numbers of layers to decode; all for None.
+        class_words: label of each word that names a class.
+        judge: CLIP, or None.
+        baselines: what the training split gave, or None.
+        seed: of the exchange of words.
+    """
+
+    layers: tuple[int, ...] | None = None
+    class_words: Mapping[int, int]
+    judge: Judge | None = None
+    baselines: Baselines | None = None
+    seed: int = 0
+
+
+class SplitMetrics:
+    """A metric over `EncodedBatch` that holds all others; memory does not grow with the split.
+
+    Parts of several processes must be given other seeds.
+    """
+
+    def __init__(self, model: SPAE, options: SplitOptions) -> None:
+        self.model, self.options = model, options
+        self.pixels = {layers: PixelError() for layers in options.layers or range(1, model.depth + 1)}
+        self.swapped = PixelError()
+        self.usage = WordUsage(len(model.vocabulary), model.depth)
+        self.first_word = WordAccuracy(options.class_words)
+        self.clip = ClipJudgement(options.class_words, model.config.layer_sizes) if options.judge else None
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.errors = 0
 
     def update(self, batch: EncodedBatch) -> None:
-        """Learn from a batch."""
-        if batch.pyramid is not None:
-            self.first_words.update(Labelled(first_words(batch.pyramid), batch.labels))
-            self.parts.append(batch.pixels)
+        """Decode and count a batch."""
+        self.errors += batch.errors
+        if batch.pyramid is None:
+            return
+        originals = unit_pixels(batch.pixels).to(self.model.device)
+        rebuilt = self.model.decode(batch.pyramid)
+        for layers, error in self.pixels.items():
+            complete = layers == self.model.depth
+            error.update(Rebuilt(originals, rebuilt if complete else self.model.decode(batch.pyramid, layers)))
+        if len(originals) > 1:
+            partners = derangement(len(originals), self.generator).to(originals.device)
+            self.swapped.update(Rebuilt(originals, rebuilt[partners]))
+        self.usage.update(batch.pyramid)
+        self.first_word.update(Labelled(first_words(batch.pyramid), batch.labels))
+        if self.clip is not None and self.options.judge is not None:
+            self.clip.update(Judged(self.options.judge.cosines(originals), batch.pyramid, batch.labels))
+        if self.options.baselines is not None:
+            self.options.baselines.update(batch)
 
-    def merge(self, other: "TrainingSplit") -> None:
-        """Add what another learnt."""
-        self.first_words.merge(other.first_words)
-        self.parts += other.parts
+    def merge(self, other: "SplitMetrics") -> None:
+        """Add what another with the same model and options counted."""
+        for layers, error in self.pixels.items():
+            error.merge(other.pixels[layers])
+        self.swapped.merge(other.swapped)
+        self.usage.merge(other.usage)
+        self.first_word.merge(other.first_word)
+        if self.clip is not None and other.clip is not None:
+            self.clip.merge(other.clip)
+        if self.options.baselines is not None and other.options.baselines is not None:
+            self.options.baselines.merge(other.options.baselines)
+        self.errors += other.errors
 
-    def compute(self) -> "TrainingBaselines":
-        """Baselines for another split; ValueError where there was no picture or no label."""
-        if not self.parts:
-            raise ValueError("the training split holds no picture that can be decoded; give another")
-        pictures = torch.cat(self.parts)
-        mean = torch.stack([part.double().sum(0) for part in self.parts]).sum(0) / len(pictures) / 255
-        return TrainingBaselines(
-            len(pictures), self.first_words.compute(), NearestPicture(pictures), MeanPicture(mean)
+    def compute(self) -> SplitScore:
+        """The scores of all samples so far; ValueError where no picture could be decoded."""
+        pixels = {layers: error.compute() for layers, error in self.pixels.items()}
+        named = self.first_word.samples and self.options.class_words
+        return SplitScore(
+            samples=next(iter(pixels.values())).pictures,
+            errors=self.errors,
+            pixels=pixels,
+            usage=self.usage.compute(),
+            first_word=self.first_word.compute() if named else None,
+            swapped=self.swapped.compute() if self.swapped.pictures else None,
+            baselines=self.options.baselines.compute() if self.options.baselines else None,
+            clip=self.clip.compute() if self.clip else None,
         )
 
 
-class MeanPicture:
-    """The error of returning one picture, float (3, H, W) in [0, 1], for all."""
-
-    def __init__(self, picture: Tensor) -> None:
-        self.picture, self.error = picture, PixelError()
-
-
-@dataclass(frozen=True)
-class TrainingBaselines:
-    """Scores of what the training split alone can do."""
-
-    pictures: int
-    learnt_map: WordAccuracy
-    nearest: NearestPicture
-    mean: MeanPicture
-
-
-def first_words(pyramid: TokenPyramid) -> Tensor:
-    """The first word of each picture, int64 (B,)."""
-    return pyramid.flatten(1)[:, 0]
-
-
 def words_of_classes(vocabulary: Vocabulary, names: Mapping[int, str]) -> dict[int, int]:
-    """Label of each word id that is a class's name, in any case of letters; of classes of one name, the lowest label."""
+    """Label of each word id that is a class's name, upper or lower case; of classes of one name, the lowest label."""
     labels: dict[str, int] = {}
     for label, name in sorted(names.items()):
         labels.setdefault(name.casefold(), label)
-    words = ((number, labels.get(word.casefold())) for number, word in enumerate(vocabulary.word_list))
-    return {number: label for number, label in words if label is not None}
+    folded = {number: word.casefold() for number, word in enumerate(vocabulary.word_list)}
+    return {number: labels[word] for number, word in folded.items() if word in labels}

@@ -1,9 +1,15 @@
+import logging
 import os
 import socket
 
 import fsspec
 import pytest
 from gcp_storage_emulator.server import create_server
+
+
+@pytest.fixture(autouse=True)
+def _all_messages(caplog):
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture

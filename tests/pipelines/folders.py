@@ -1,4 +1,4 @@
-"""Class folders of real digits for the tests of the pipelines, sound or with every kind of garbage among them."""
+"""Class folders of real digits, sound or with every kind of garbage among them, and short forms of the command."""
 
 import hashlib
 import io
@@ -6,7 +6,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.images import main
 from spae.sources import DigitsSource
+
+
+def digits(output: Path | str, *flags: str) -> int:
+    """Run `pipelines.images` on the validation digits."""
+    return main(["--source", "digits", "--split", "val", "--output", str(output), *flags])
+
+
+def folder(source: Path, output: Path, *flags: str) -> int:
+    """Run `pipelines.images` on class folders."""
+    return main(["--source", "folder", "--split", "train", "--input", str(source), "--output", str(output), *flags])
 
 
 def digit_folder(root: Path, count: int) -> Path:
@@ -51,5 +62,5 @@ def tree_hashes(folder: Path | str) -> dict[str, str]:
 
 def _bomb() -> bytes:
     sink = io.BytesIO()
-    Image.new("1", (10_000, 9_000)).save(sink, format="PNG")
+    Image.new("1", (20_000, 10_000)).save(sink, format="PNG")
     return sink.getvalue()

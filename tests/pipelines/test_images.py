@@ -1,14 +1,9 @@
 import collections
 import json
-import logging
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
-import zlib
 from pathlib import Path
 
 import fsspec
@@ -17,26 +12,12 @@ import webdataset
 from open_clip_train.data import get_dataset_size
 from PIL import Image
 
-from pipelines.images import main
 from spae.media import decode_image
 from spae.publishing import list_files, read_bytes
 from spae.records import check_key, load_class_names, load_index
-from tests.pipelines.folders import add_garbage, digit_folder, tree_hashes
+from tests.pipelines.folders import digit_folder, digits, folder, tree_hashes
 
 ROOT = Path(__file__).parents[2]
-
-
-def digits(output, *flags, split="val"):
-    return main(["--source", "digits", "--split", split, "--output", str(output), *flags])
-
-
-def folder(source, output, *flags):
-    return main(["--source", "folder", "--split", "train", "--input", str(source), "--output", str(output), *flags])
-
-
-@pytest.fixture(autouse=True)
-def _all_messages(caplog):
-    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture(scope="module")
@@ -198,39 +179,6 @@ def test_folders_of_images_keep_their_original_bytes(tmp_path):
         assert int(sample["cls"]) == values["label"]
 
 
-def test_garbage_becomes_dead_letters_and_nothing_is_lost(tmp_path, caplog):
-    source = digit_folder(tmp_path / "images", 60)
-    expected = add_garbage(source)
-    assert folder(source, tmp_path / "shards", "--samples-per-shard", "20") == 1
-    assert "over --max-error-share 0.01" in caplog.text
-    split = tmp_path / "shards" / "train"
-    rows = [json.loads(line) for path in sorted((split / "errors").iterdir()) for line in path.read_text().splitlines()]
-    assert {row["source_path"]: row["reason"] for row in rows} == expected
-    index = load_index(str(split))
-    assert index.samples == 60
-    assert sum(shard.errors for shard in index.shards) == len(rows) == len(expected)
-    for shard in index.shards:
-        sidecar = json.loads((split / f"{shard.name}.json").read_text())
-        assert sidecar["inputs"] == sidecar["samples"] + sidecar["errors"]
-        assert sum(sidecar["reasons"].values()) == sidecar["errors"]
-    assert folder(source, tmp_path / "shards", "--samples-per-shard", "20", "--max-error-share", "0.2") == 0
-
-
-def test_pixel_damage_is_found_by_check_decode(tmp_path):
-    source = digit_folder(tmp_path / "images", 20)
-    victim = next((source / "three").glob("*.png"))
-    data = victim.read_bytes()
-    begin = data.index(b"IDAT")
-    length = int.from_bytes(data[begin - 4 : begin])
-    chunk = b"IDAT" + bytes(255 - byte for byte in data[begin + 4 : begin + 4 + length])
-    victim.write_bytes(data[:begin] + chunk + zlib.crc32(chunk).to_bytes(4) + data[begin + 8 + length :])
-    assert folder(source, tmp_path / "header", "--check", "header") == 0
-    assert folder(source, tmp_path / "decode", "--check", "decode", "--max-error-share", "0.1") == 0
-    (row,) = (tmp_path / "decode/train/errors/train-000000.jsonl").read_text().splitlines()
-    assert json.loads(row)["source_path"] == f"three/{victim.name}"
-    assert json.loads(row)["reason"] == "broken PNG"
-
-
 def test_other_still_formats_are_stored_as_png_pixel_for_pixel(tmp_path):
     source = digit_folder(tmp_path / "images", 10)
     picture = next((source / "one").glob("*.*"))
@@ -244,112 +192,6 @@ def test_other_still_formats_are_stored_as_png_pixel_for_pixel(tmp_path):
     values = json.loads(samples["one_other"]["json"])
     assert (values["source_format"], values["width"]) == ("WEBP", 32)
     assert (decode_image(samples["one_other"]["png"]) == decode_image(picture.read_bytes())).all()
-
-
-def test_splits_whose_labels_disagree_are_told_apart(tmp_path, caplog):
-    source = digit_folder(tmp_path / "images", 30)
-    assert folder(source, tmp_path / "shards") == 0
-    assert (
-        main(["--source", "folder", "--split", "val", "--input", str(source), "--output", str(tmp_path / "shards")])
-        == 0
-    )
-    assert "other classes" not in caplog.text
-    shutil.rmtree(source / "four")
-    assert (
-        main(["--source", "folder", "--split", "test", "--input", str(source), "--output", str(tmp_path / "shards")])
-        == 0
-    )
-    assert caplog.text.count("other classes") == 2
-
-
-def test_a_shard_without_samples_fails_the_run_and_is_named(tmp_path, caplog):
-    source = digit_folder(tmp_path / "images", 12)
-    for number in range(8):
-        (source / "one" / f"bad{number}.png").write_bytes(b"")
-    assert folder(source, tmp_path / "shards", "--samples-per-shard", "1", "--max-error-share", "1") == 1
-    split = tmp_path / "shards" / "train"
-    assert len(list(split.glob("*.tar"))) == 12
-    assert not (split / "index.json").exists()
-    assert caplog.text.count("has no usable input and is not written: {'empty file': 1}") == 8
-    for path in source.glob("one/bad*"):
-        path.unlink()
-    assert folder(source, tmp_path / "shards", "--samples-per-shard", "1") == 2  # the inputs are others now
-    assert folder(source, tmp_path / "shards", "--samples-per-shard", "1", "--replace") == 0
-    assert load_index(str(split)).samples == 12
-
-
-def test_one_key_in_two_formats_gives_two_samples(tmp_path):
-    source = digit_folder(tmp_path / "images", 6)
-    png = next(source.glob("*/*.png"))
-    (png.parent / f"{png.stem}.jpg").write_bytes(next(source.glob("*/*.JPEG")).read_bytes())
-    assert folder(source, tmp_path / "shards") == 0
-    samples = list(webdataset.WebDataset(str(tmp_path / "shards/train/train-000000.tar"), shardshuffle=False))
-    assert len({sample["__key__"] for sample in samples}) == 7
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--smaples-per-shard", "5"], "did you mean --samples-per-shard?"),
-        (["--direct_num_worker=2"], "did you mean --direct_num_workers?"),
-        (["--split", "training"], "train, val, test"),
-        (["--samples-per-shard", "0"], "must be at least 1"),
-        (["--split", "a/b"], "must be ASCII letters"),
-    ],
-)
-def test_unusable_arguments_are_named(tmp_path, caplog, flags, message):
-    assert digits(tmp_path, *flags) == 2
-    assert message in caplog.text
-
-
-@pytest.mark.parametrize(
-    "flags", [["--check", "nothing"], ["--limit", "-1"], ["--max-error-share", "2"], ["--seed", "x"]]
-)
-def test_unusable_values_end_with_status_2(tmp_path, flags):
-    with pytest.raises(SystemExit) as ended:
-        digits(tmp_path, *flags)
-    assert ended.value.code == 2
-
-
-def test_output_inside_of_the_input_is_refused(tmp_path):
-    source = digit_folder(tmp_path / "images", 4)
-    with pytest.raises(SystemExit):
-        folder(source, source / "shards")
-
-
-def killed_run(output, marks):
-    """Start a run in a process of its own and kill it without warning once so many shards are finished."""
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.images",
-        "--source",
-        "digits",
-        "--split",
-        "val",
-        "--output",
-        str(output),
-    ]
-    process = subprocess.Popen([*command, "--samples-per-shard", "1"], cwd=ROOT, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and len(list(output.glob("val/val-*.json"))) < marks:
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return process.returncode
-
-
-@pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
-    assert killed_run(tmp_path / "killed", marks=40) == -signal.SIGKILL
-    finished = len(list((tmp_path / "killed").glob("val/*.json")))
-    assert 40 <= finished < 270
-    assert not (tmp_path / "killed/val/index.json").exists()
-    (tmp_path / "killed/val/val-000269.tar.tmp-left").write_bytes(b"half of a tar")
-    assert digits(tmp_path / "killed", "--samples-per-shard", "1") == 0
-    assert digits(tmp_path / "whole", "--samples-per-shard", "1") == 0
-    assert tree_hashes(tmp_path / "killed") == tree_hashes(tmp_path / "whole")
 
 
 def test_memory_holds_the_same_split(shards, tmp_path):

@@ -1,0 +1,57 @@
+"""The `spae` command: every stage by its short name."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A stage: the module whose `main` runs it, the extra that installs what it needs, and what it does."""
+
+    module: str
+    extra: str
+    purpose: str
+
+
+COMMANDS = {
+    "images": Command("pipelines.images", "beam", "shard images into WebDataset tars"),
+    "verify": Command("pipelines.verify", "beam", "check a split of shards, and mend it"),
+    "vocabulary": Command("pipelines.vocabulary", "beam", "make a vocabulary of a language model's words"),
+    "train": Command("jobs.train", "ray", "train a tokenizer"),
+    "export": Command("jobs.export", "ray", "write a model folder from a run"),
+    "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
+    "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
+    "report": Command("jobs.report", "ray", "show words and reconstructions"),
+    "demo": Command("jobs.demo", "demo", "the whole way on handwritten digits"),
+}
+
+
+def main() -> int:
+    """Run a stage by name; its exit status, or 2 where there is no such stage or it is not installed."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if name not in COMMANDS:
+        sys.stderr.write(f"spae: there is no stage {name!r}\n\n{usage()}")
+        return 2
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"spae {name} needs {error.name!r}, which is not installed: pip install 'spae[{command.extra}]'\n"
+        )
+        return 2
+    return int(module.main(arguments))
+
+
+def usage() -> str:
+    """What `spae --help` prints."""
+    rows = "".join(f"  {name:11} {command.purpose}\n" for name, command in COMMANDS.items())
+    return f"usage: spae STAGE [FLAGS]\n\n{rows}\n`spae STAGE --help` tells a stage's flags, with an example.\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

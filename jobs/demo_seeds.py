@@ -1,0 +1,140 @@
+"""How far the demo's figures depend on the seed, and what the first words say of digits that nothing was trained on.
+
+    python -m jobs.demo_seeds      after `python -m jobs.demo`; a quarter of an hour on two idle cores
+
+Three seeds train with and without semantic loss. Then 3 and 7 are held out of the small CLIP and of the tokenizer's
+training, and the words of the test split's threes and sevens are counted.
+"""
+
+import collections
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from jobs.demo import DIGITS, DemoFlags, Stage, Training, clip_stage, score_stage, training_stages, vocabulary_stage
+from spae.data import load_pictures, read_samples
+from spae.model import SPAE
+from spae.records import load_index
+
+logger = logging.getLogger(__name__)
+
+SEEDS = (0, 1, 2)
+HELD_OUT = (3, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsFlags:
+    """Spread over seeds, and held-out digits."""
+
+    output: str = "runs/demo"
+    """Folder of a finished demo; results go to its seeds folder."""
+    steps: int | None = None
+    """Training steps, instead of the preset's; for trials."""
+    workers: int = 2
+    """Ray workers."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where all went well, 1 where a stage failed, 2 where there is no finished demo."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    flags = tyro.cli(SeedsFlags, args=arguments, description=__doc__)
+    folder = Path(flags.output)
+    if not (folder / "metrics.json").is_file():
+        logger.error("%s holds no finished demo; run `python -m jobs.demo --output %s` first", folder, folder)
+        return 2
+    demo = DemoFlags(output=flags.output, steps=flags.steps, workers=flags.workers)
+    scores = {name: seed_scores(demo, guided=name == "model") for name in ("model", "baseline")}
+    unseen = held_out_words(demo)
+    (folder / "seeds.json").write_text(json.dumps({"scores": scores, "held_out": unseen}, indent=1))
+    sys.stdout.write(summary(scores, unseen))
+    return 0
+
+
+def seed_scores(demo: DemoFlags, *, guided: bool) -> list[dict[str, Any]]:
+    """Train and score one model a seed; the scores of the test split."""
+    name, documents = "model" if guided else "baseline", []
+    for seed in SEEDS:
+        training = Training(f"seeds/{name}-{seed}", guided, seed)
+        output = f"seeds/{name}-{seed}.json"
+        for stage in (*training_stages(demo, training), score_stage(demo, training.folder, output)):
+            stage.run()
+        documents.append(json.loads(Path(demo.output, output).read_text()))
+    return documents
+
+
+def held_out_words(demo: DemoFlags) -> dict[str, dict[str, int]]:
+    """Train CLIP and tokenizer without some digits; how often each first word stands for them in the test split."""
+    folder = Path(demo.output)
+    pictures = write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
+    shards = (
+        "--source",
+        "folder",
+        "--input",
+        str(pictures),
+        "--output",
+        str(folder / "seeds/shards"),
+        "--split",
+        "train",
+    )
+    training = Training("seeds/held-out", True, 0, "seeds/shards/train", "seeds/clip", "seeds/vocabulary")
+    labels = ",".join(map(str, HELD_OUT))
+    for stage in (
+        Stage("Shard eight digits", "pipelines.images", (*shards, "--split", "train")),
+        clip_stage(demo, training.clip, "--hold-out", labels, "--minimum-accuracy", "0.7"),
+        vocabulary_stage(demo, training.clip, training.vocabulary),
+        *training_stages(demo, training),
+    ):
+        stage.run()
+    return first_words(SPAE.from_pretrained(str(folder / training.folder)), str(folder / "shards/test"))
+
+
+def write_class_folders(split: str, folder: Path) -> Path:
+    """The pictures of a split as class folders, without the held-out digits; the folder."""
+    for shard in load_index(split).shards:
+        for sample in read_samples(shard.url):
+            if sample.label is not None and sample.label not in HELD_OUT:
+                target = folder / DIGITS[sample.label] / f"{sample.key}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(sample.media)
+    return folder
+
+
+def first_words(model: SPAE, split: str) -> dict[str, dict[str, int]]:
+    """For each held-out digit, how often each word came first, most frequent first."""
+    found: dict[str, dict[str, int]] = {}
+    samples = [sample for shard in load_index(split).shards for sample in read_samples(shard.url)]
+    for label in HELD_OUT:
+        media = [sample.media for sample in samples if sample.label == label]
+        pyramid = model.encode(load_pictures(media, model.config.input_size))
+        words = [row[0] for row in model.vocabulary.words(pyramid, layers=1)]
+        found[DIGITS[label]] = dict(collections.Counter(words).most_common())
+    return found
+
+
+def summary(scores: dict[str, list[dict[str, Any]]], unseen: dict[str, dict[str, int]]) -> str:
+    """Means and ranges over the seeds, and the words of the unseen digits."""
+    lines = [f"\n{len(SEEDS)} seeds, test split: mean (lowest to highest)"]
+    for name, documents in scores.items():
+        for title, values in {
+            "first word is the digit's name": [100 * one["first_word"]["value"] for one in documents],
+            "best word-to-class map": [100 * one["baselines"]["learnt_map"]["value"] for one in documents],
+            "PSNR of all layers": [one["layers"][-1]["psnr"] for one in documents],
+            "perplexity of the last layer": [one["layers"][-1]["usage"]["perplexity"] for one in documents],
+        }.items():
+            spread = f"{statistics.mean(values):6.1f} ({min(values):.1f} to {max(values):.1f})"
+            lines.append(f"  {name:9} {title:32} {spread}")
+    for digit, words in unseen.items():
+        most = ", ".join(f"{word} {count}" for word, count in list(words.items())[:8])
+        lines.append(f"first words of {digit}, which nothing was trained on: {most}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Score a model on a split, and write the figures with the protocol that gave them.
+
+    python -m jobs.evaluate --model runs/demo/model --shards runs/demo/shards/test --output runs/demo/test.json
+
+PSNR for every number of layers, word usage, first words; with --train-shards what the training split alone can do; with
+--clip CLIP's own accuracy and its score of the words.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from jobs.report_tables import comparison, score_document, text_table
+from jobs.token_stages import device_name
+from jobs.token_tables import ShardTokens, code_version, read_tokens, table_url
+from jobs.tracking import tracking
+from spae.clip import load_clip, require_same_clip
+from spae.evaluation.baselines import Baselines, TrainingSplit
+from spae.evaluation.pictures import CROP, TokenSource, encoded_batches
+from spae.evaluation.reconstruction import Judge, SplitMetrics, SplitOptions, SplitScore, words_of_classes
+from spae.model import SPAE
+from spae.publishing import publish
+from spae.pyramid import TokenPyramid, check_layers
+from spae.records import ShardInfo, SplitIndex, load_class_names, load_index
+from spae.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    """What is scored, and against what."""
+
+    model: str
+    """Model folder, by path, URL or hub id."""
+    shards: str
+    """Folder of the split to score; its classes.parquet names the labels."""
+    output: str
+    """JSON file to write."""
+    tokens: str | None = None
+    """Folder of token tables of this split by this model; without it the pictures are encoded."""
+    train_shards: str | None = None
+    """Training split for the baselines: the best map from first words to classes, and the nearest picture. It is held
+    in memory."""
+    vocabulary: str | None = None
+    """Vocabulary folder with the semantics of --clip."""
+    clip: str | None = None
+    """open_clip model that judged the vocabulary."""
+    clip_weights: str | None = None
+    """Its weights: an open_clip tag or a file."""
+    layers: str = "all"
+    """Numbers of layers to decode, such as 1,3,5."""
+    batch: int = 64
+    """Pictures of every pass of the model; the one of the token tables gives the same words bit for bit."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    seed: int = 0
+    """Decides whose words are exchanged."""
+    limit: int | None = None
+    """Score the first shards only."""
+    max_error_share: float = 0.01
+    """Share of undecodable samples above which the command ends as failed."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError(f"--batch {self.batch} and --limit {self.limit} must be at least 1")
+        if (self.clip is None) != (self.vocabulary is None):
+            raise ValueError("--vocabulary and --clip belong together: CLIP judges by the features stored there")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        flags = tyro.cli(EvaluateFlags, args=arguments, description=__doc__)
+        model = SPAE.from_pretrained(flags.model, flags.device)
+        index = _first_shards(flags.shards, flags.limit)
+        options = make_options(flags, model)
+    except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
+        logger.error("%s", error)
+        return 2
+    try:
+        score = evaluate(model, index, options, flags)
+    except (ValueError, OSError) as error:
+        logger.error("%s", error)
+        return 1
+    document = {"protocol": _protocol(flags, index, model), **score_document(score, model)}
+    publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    sys.stdout.write(text_table(comparison([document]), [index.name]))
+    logger.info("in %d, out %d, failed %d: %s", score.samples + score.errors, score.samples, score.errors, flags.output)
+    if score.errors > flags.max_error_share * (score.samples + score.errors):
+        logger.error("%d samples cannot be decoded, over --max-error-share %g", score.errors, flags.max_error_share)
+        return 1
+    return 0
+
+
+def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
+    """What is to be scored; learns from the training split, if there is one. ValueError where parts do not fit."""
+    layers = None
+    if flags.layers != "all":
+        layers = tuple(check_layers(int(number), model.depth) for number in flags.layers.split(","))
+    names = load_class_names(flags.shards.removesuffix("/index.json"))
+    return SplitOptions(
+        layers=layers,
+        class_words=words_of_classes(model.vocabulary, names),
+        judge=_judge(flags, model),
+        baselines=_baselines(flags, model),
+        seed=flags.seed,
+    )
+
+
+def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags) -> SplitScore:
+    """Score a split."""
+    metrics = SplitMetrics(model, options)
+    tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
+    batches = encoded_batches(model, index.shards, flags.batch, tokens)
+    for batch in tracking(batches, index.samples, "image", len):
+        metrics.update(batch)
+    return metrics.compute()
+
+
+def stored_tokens(folder: str, model: SPAE) -> TokenSource:
+    """Words from the token tables in a folder, one shard in memory at a time.
+
+    ValueError where a table is missing, lacks a sample, or comes from another model or shard.
+    """
+    fingerprint = model.fingerprint
+    last: dict[str, tuple[ShardTokens, dict[str, int]]] = {}
+
+    def find(shard: ShardInfo, keys: Sequence[str]) -> TokenPyramid:
+        if shard.name not in last:
+            last.clear()
+            last[shard.name] = _open_table(table_url(folder, shard.name), shard, fingerprint)
+        tokens, rows = last[shard.name]
+        if missing := [key for key in keys if key not in rows]:
+            raise ValueError(f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew")
+        chosen = torch.tensor([rows[key] for key in keys])
+        return TokenPyramid(tuple(layer[chosen] for layer in tokens.pyramid.layers))
+
+    return find
+
+
+def _open_table(url: str, shard: ShardInfo, fingerprint: str) -> tuple[ShardTokens, dict[str, int]]:
+    try:
+        tokens = read_tokens(url)
+    except FileNotFoundError as error:
+        raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
+    for name, expected in (("model_fingerprint", fingerprint), ("source_sha256", shard.sha256)):
+        if getattr(tokens.footer, name) != expected:
+            raise ValueError(f"{url} has {name} {getattr(tokens.footer, name)}, and here it is {expected}")
+    return tokens, {key: row for row, key in enumerate(tokens.keys)}
+
+
+def _protocol(flags: EvaluateFlags, index: SplitIndex, model: SPAE) -> dict[str, Any]:
+    """How the figures came about."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "split": index.name,
+        **{name: getattr(flags, name) for name in ("model", "shards", "tokens", "train_shards", "vocabulary", "clip")},
+        **{name: getattr(flags, name) for name in ("clip_weights", "limit", "batch", "seed")},
+        "model_fingerprint": model.fingerprint,
+        "words_fingerprint": model.vocabulary.words_fingerprint,
+        "source_sha256": {shard.name: shard.sha256 for shard in index.shards},
+        "input_size": model.config.input_size,
+        "crop": CROP,
+        "psnr": "of the mean squared error over all values of the set, in [0, 1]; psnr_mean: mean over pictures",
+        "device": device_name(model),
+        "torch": torch.__version__,
+        "code_version": code_version(),
+    }
+
+
+def _first_shards(url: str, limit: int | None) -> SplitIndex:
+    index = load_index(url)
+    return SplitIndex(index.name, index.shards[:limit])
+
+
+def _judge(flags: EvaluateFlags, model: SPAE) -> Judge | None:
+    if flags.clip is None or flags.vocabulary is None:
+        return None
+    vocabulary = Vocabulary.load(flags.vocabulary)
+    if vocabulary.words_fingerprint != model.vocabulary.words_fingerprint:
+        raise ValueError(
+            f"{flags.vocabulary} has words_fingerprint {vocabulary.words_fingerprint}, and {flags.model} has "
+            f"{model.vocabulary.words_fingerprint}; give the vocabulary that the model was trained with"
+        )
+    if vocabulary.semantics is None or vocabulary.record.semantics is None:
+        raise ValueError(f"{flags.vocabulary} holds no semantics; build it with --clip")
+    guide = load_clip(flags.clip, flags.clip_weights, flags.device)
+    require_same_clip(guide, vocabulary.record.semantics)
+    return Judge(guide, vocabulary.semantics)
+
+
+def _baselines(flags: EvaluateFlags, model: SPAE) -> Baselines | None:
+    if flags.train_shards is None:
+        return None
+    index, training = load_index(flags.train_shards), TrainingSplit()
+    logger.info("learning from the %d samples of %s", index.samples, flags.train_shards)
+    for batch in tracking(encoded_batches(model, index.shards, flags.batch), index.samples, "image", len):
+        training.update(batch)
+    return training.compute()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Scores as a document and as a table to read: one column a model, a line a figure."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spae.evaluation.metrics import Share
+from spae.evaluation.reconstruction import SplitScore
+from spae.model import SPAE
+
+MISSING = "-"
+
+
+def score_document(score: SplitScore, model: SPAE) -> dict[str, Any]:
+    """A score as JSON values, layer by layer, ids as words."""
+    cumulative = list(itertools.accumulate(model.config.layer_sizes))
+    layers = []
+    for number, (grid, usage) in enumerate(zip(model.config.grids, score.usage, strict=True), 1):
+        row: dict[str, Any] = {"layer": number, "grid": grid, "words_so_far": cumulative[number - 1]}
+        if number in score.pixels:
+            pixel = score.pixels[number]
+            row |= {"psnr": pixel.psnr, "psnr_mean": pixel.psnr_mean, "mean_squared_error": pixel.mean_squared_error}
+        row["usage"] = {**dataclasses.asdict(usage), "top_word": model.vocabulary.word_list[usage.top_word]}
+        if score.clip is not None:
+            row |= {"clip_score": score.clip.layers[number - 1]}
+            row |= {"clip_score_so_far": score.clip.cumulative[number - 1]}
+        layers.append(row)
+    swapped = None
+    if score.swapped is not None and model.depth in score.pixels:
+        swapped = {"psnr": score.swapped.psnr, "lost": score.pixels[model.depth].psnr - score.swapped.psnr}
+    return {
+        "samples": score.samples,
+        "errors": score.errors,
+        "layers": layers,
+        "first_word": _share(score.first_word),
+        "swapped": swapped,
+        "baselines": score.baselines and dataclasses.asdict(score.baselines),
+        "clip": score.clip and {"zero_shot": _share(score.clip.zero_shot), "best_word": _share(score.clip.best_word)},
+    }
+
+
+def _share(share: Share | None) -> dict[str, Any] | None:
+    return None if share is None else dataclasses.asdict(share)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line: what it says, and its value for each model."""
+
+    title: str
+    values: tuple[str, ...]
+
+
+def comparison(documents: Sequence[Mapping[str, Any]]) -> list[TableRow]:
+    """The figures of some scores beside each other; what a document lacks is shown as missing, what all lack is not."""
+    depth = max((len(document.get("layers") or ()) for document in documents), default=0)
+    lines: list[tuple[str, tuple[str | int, ...], Callable[[Any], str]]] = []
+    for number in range(depth):
+        words = next((at(document, "layers", number, "words_so_far") for document in documents), None)
+        lines.append((f"PSNR of layers 1 to {number + 1} ({words} words)", ("layers", number, "psnr"), _decibels))
+    lines += _FIGURES
+    for number in range(depth):
+        lines.append((f"layer {number + 1}: words used, perplexity, top word", ("layers", number, "usage"), _usage))
+    for number in range(depth):
+        lines.append((f"layer {number + 1}: CLIP score of its words", ("layers", number, "clip_score"), _cosine))
+    rows = []
+    for title, path, shown in lines:
+        found = [at(document, *path) for document in documents]
+        if any(value is not None for value in found):
+            rows.append(TableRow(title, tuple(MISSING if value is None else shown(value) for value in found)))
+    return rows
+
+
+def text_table(rows: Sequence[TableRow], heads: Sequence[str]) -> str:
+    """The rows as text in columns, with a head for each model."""
+    lines = [("", *heads), *((row.title, *row.values) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads) + 1)]
+    text = ""
+    for first, *others in lines:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        text += "  ".join(cells).rstrip() + "\n"
+    return text
+
+
+def at(value: Any, *path: str | int) -> Any:
+    """What stands at a path of keys and positions in JSON values, None where it ends early."""
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _decibels(value: float) -> str:
+    return f"{value:.2f} dB"
+
+
+def _percent(value: Mapping[str, Any]) -> str:
+    return f"{value['share']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
+
+
+def _usage(value: Mapping[str, Any]) -> str:
+    return f"{value['words']}, {value['perplexity']:.1f}, {value['top_word']} {value['top_share']:.1%}"
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.4f}"
+
+
+_FIGURES: list[tuple[str, tuple[str | int, ...], Callable[[Any], str]]] = [
+    ("PSNR of the nearest training picture", ("baselines", "nearest_psnr"), _decibels),
+    ("PSNR of the mean training picture", ("baselines", "mean_psnr"), _decibels),
+    ("PSNR lost when pictures exchange their words", ("swapped", "lost"), _decibels),
+    ("first word is the class's name", ("first_word",), _percent),
+    ("first word, by the best map learnt on train", ("baselines", "learnt_map"), _percent),
+    ("CLIP's own zero-shot accuracy", ("clip", "zero_shot"), _percent),
+    ("CLIP's best word of all is the name", ("clip", "best_word"), _percent),
+]

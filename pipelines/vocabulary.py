@@ -1,0 +1,290 @@
+"""Make a vocabulary: a language model's words, their input embeddings, and what CLIP knows of each word.
+
+    python -m pipelines.vocabulary --llm FOLDER_OR_ID --clip ViT-L-14-quickgelu --clip-weights openai --output URL
+
+A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+import tyro
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from pipelines.transforms import beam_options, flag_hint, split_flags
+from pipelines.vocabulary_features import ClipSource, FeatureParts, compute_features
+from pipelines.words import WordFilter, Words, choose_words, read_language_model
+from spae.clip import IMAGENET_TEMPLATES, check_templates, load_clip, prompt_features, semantics_record
+from spae.publishing import absolute, delete, join, publish, read_bytes
+from spae.vocabulary import TableName, Vocabulary, VocabularyRecord, center_and_scale
+
+IMAGENET = "imagenet-80"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyFlags:
+    """Which words, which CLIP, and where to."""
+
+    llm: str
+    """Language model: a Hugging Face folder, a hub id, or an installed package that ships one in model/."""
+    clip: str
+    """Model name of open_clip, local-dir:FOLDER, or hf-hub:ORG/NAME."""
+    output: str
+    """Folder or URL of the vocabulary."""
+    clip_weights: str | None = None
+    """Tag of open_clip or a file; for a plain model name only."""
+    max_words: int | None = None
+    """Keep the first words in token order, which is by frequency in most vocabularies."""
+    word_pattern: str = ""
+    """Regular expression that a whole word must match, such as [a-z]{3,}; empty takes all."""
+    whole_words: bool = False
+    """Leave out tokens that only continue a word, such as ##ing."""
+    include: tuple[str, ...] = ()
+    """Words kept whatever their rank and pattern."""
+    table: TableName = "centred"
+    """centred: (e - mean) / |e - mean|. raw: the model's own rows, which collapse codebooks."""
+    templates: str = IMAGENET
+    """imagenet-80, or a text file with one prompt a line, {} where the word goes."""
+    llm_revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    embeddings_tensor: str | None = None
+    """Name of the input embeddings, where it cannot be guessed."""
+    words_per_batch: int = 32
+    """Words that a worker encodes and publishes at a time, each with every prompt."""
+    limit: int | None = None
+    """Encode the first words only, as a pilot: no vocabulary is written, and a later run without it continues."""
+    max_error_share: float = 0.01
+    """Share of words that CLIP cannot take above which the run fails."""
+    dry_run: bool = False
+    """Print the plan and an estimate of its cost, measured on one word, and write nothing."""
+    replace: bool = False
+    """Replace a vocabulary of other words, another CLIP or other settings."""
+    license: str = ""
+    """Licence of the language model's embeddings, for the record."""
+    source_terms: str = ""
+    """Terms of the sources, for the record."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_error_share <= 1:
+            raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
+        for name in ("limit", "words_per_batch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will make, before any word is encoded."""
+
+    words: Words
+    record: VocabularyRecord
+    clip: ClipSource
+    parts: FeatureParts
+
+
+def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
+    """Read the language model, choose its words and look at CLIP; ValueError where something cannot be used."""
+    rules = WordFilter(
+        pattern=flags.word_pattern, whole=flags.whole_words, max_words=flags.max_words, include=flags.include
+    )
+    templates = read_templates(flags.templates)
+    model = read_language_model(flags.llm, flags.llm_revision, flags.embeddings_tensor)
+    words = choose_words(model, rules)
+    guide = load_clip(flags.clip, flags.clip_weights)
+    semantics = semantics_record(guide, Path(flags.templates).name, templates)
+    record = VocabularyRecord(
+        llm=model.name,
+        llm_revision=model.revision,
+        embeddings_source=model.embeddings_source,
+        table=flags.table,
+        word_pattern=flags.word_pattern,
+        whole_words=flags.whole_words,
+        max_words=flags.max_words,
+        included=flags.include,
+        license=flags.license,
+        source_terms=flags.source_terms,
+        semantics=semantics,
+    )
+    clip = ClipSource(flags.clip, flags.clip_weights, semantics, _threads(options))
+    return Plan(words, record, clip, FeatureParts.of(absolute(flags.output), semantics))
+
+
+def read_templates(name: str) -> tuple[str, ...]:
+    """The 80 prompts of ImageNet, or the lines of a file."""
+    if name == IMAGENET:
+        return IMAGENET_TEMPLATES
+    data = read_bytes(name)
+    if data is None:
+        raise ValueError(f"--templates {name} is neither {IMAGENET} nor a file")
+    templates = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
+    check_templates(templates)
+    return templates
+
+
+def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
+    """The vocabulary of all words that have features, in token order, and the reasons of those that have none."""
+    features, errors = plan.parts.read()
+    chosen = plan.words
+    lost = {word: errors[word] for word in chosen.words if word in errors}
+    kept = [row for row, word in enumerate(chosen.words) if word not in lost]
+    if missing := [chosen.words[row] for row in kept if chosen.words[row] not in features]:
+        raise RuntimeError(f"{len(missing)} words have no features, {missing[0]!r} the first; run again to continue")
+    rows = chosen.rows[kept]
+    table, mean = center_and_scale(rows) if plan.record.table == "centred" else (rows, None)
+    counts = {"kept": len(kept), **chosen.dropped, **({"refused by CLIP": len(lost)} if lost else {})}
+    vocabulary = Vocabulary(
+        word_list=tuple(chosen.words[row] for row in kept),
+        llm_ids=chosen.llm_ids[kept],
+        embeddings=table,
+        semantics=torch.stack([features[chosen.words[row]] for row in kept]),
+        record=dataclasses.replace(plan.record, counts=counts),
+        transform={} if mean is None else {"mean": mean},
+    )
+    return vocabulary, lost
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s")
+    for own in (logger, logging.getLogger("pipelines")):  # open_clip tells its steps to the root logger
+        own.setLevel(logging.INFO)
+    transformers.logging.set_verbosity_error()
+    ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
+    try:
+        flags, unknown = tyro.cli(
+            VocabularyFlags,
+            args=ours,
+            prog="python -m pipelines.vocabulary",
+            description=__doc__,
+            return_unknown_args=True,
+        )
+        if unknown:
+            raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], VocabularyFlags)}")
+        options = beam_options(beams)
+        plan = make_plan(flags, options)
+        if _is_finished(plan, flags):
+            return 0
+        if flags.dry_run:
+            return _show_plan(plan, flags)
+    except (ValueError, ImportError, OSError) as error:
+        logger.error("%s", error)
+        return 2
+    try:
+        return _run(plan, flags, options)
+    except Exception:  # whatever a runner raises: what is encoded stays, and the same command continues
+        logger.exception("the run failed; give the same command again to continue it")
+        return 1
+
+
+def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
+    begin = time.monotonic()
+    wanted = plan.words.words[: flags.limit]
+    todo = _missing(plan, wanted)
+    if todo:
+        compute_features(todo, plan.clip, plan.parts, flags.words_per_batch, options)
+    seconds = time.monotonic() - begin
+    prompts = len(todo) * len(plan.clip.record.templates)
+    logger.info(
+        "%d words encoded in %.1f s (%.0f prompts a second), %d were there before",
+        *(len(todo), seconds, prompts / seconds, len(wanted) - len(todo)),
+    )
+    if len(wanted) < len(plan.words.words):
+        logger.info("pilot of %d of %d words; run without --limit to finish", len(wanted), len(plan.words.words))
+        return 0
+    vocabulary, lost = assemble(plan)
+    return _publish(vocabulary, lost, plan, flags)
+
+
+def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: VocabularyFlags) -> int:
+    output = absolute(flags.output)
+    rows = [{"key": word, "source": plan.record.llm, "reason": reason} for word, reason in lost.items()]
+    if rows:
+        publish(join(output, "errors.jsonl"), "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    else:
+        delete(join(output, "errors.jsonl"))
+    for name, count in vocabulary.record.counts.items():
+        logger.info("%7d tokens: %s", count, name)
+    if len(lost) > flags.max_error_share * len(plan.words.words):
+        share = 100 * len(lost) / len(plan.words.words)
+        logger.error("CLIP took none of %.2f%% of the words, over --max-error-share %g", share, flags.max_error_share)
+        return 1
+    vocabulary.save(output)
+    plan.parts.clear()
+    logger.info("%d words of width %d: %s", len(vocabulary), vocabulary.width, output)
+    return 0
+
+
+def _is_finished(plan: Plan, flags: VocabularyFlags) -> bool:
+    """Whether the output holds this vocabulary already; ValueError if it holds another that may not be replaced."""
+    output = absolute(flags.output)
+    if read_bytes(join(output, "vocabulary.json")) is None:
+        return False
+    try:
+        found = Vocabulary.load(output)
+        problem = "another vocabulary: " + ", ".join(_differences(found.record, plan.record))
+        if not _differences(found.record, plan.record):
+            logger.info("%s holds this vocabulary of %d words already", output, len(found))
+            return True
+    except ValueError as error:
+        problem = str(error)
+    if not flags.replace:
+        raise ValueError(f"{output} holds {problem}; give --replace to write it anew, or another --output")
+    return False
+
+
+def _differences(found: VocabularyRecord, planned: VocabularyRecord) -> list[str]:
+    """What the two were made from that differs; counts follow from it, and a cosine's last digits from the machine."""
+
+    def inputs(record: VocabularyRecord) -> dict[str, object]:
+        values = dataclasses.asdict(record)
+        semantics = values.pop("semantics") or {}
+        values |= {f"CLIP {name}": value for name, value in semantics.items()}
+        for name in ("counts", "CLIP golden_cosine", "CLIP clip", "CLIP clip_weights"):
+            values.pop(name, None)
+        return values
+
+    one, other = inputs(found), inputs(planned)
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def _missing(plan: Plan, wanted: Sequence[str]) -> list[str]:
+    features, errors = plan.parts.read()
+    return [word for word in wanted if word not in features and word not in errors]
+
+
+def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
+    """The plan with a cost estimate: one word is encoded here, to time it."""
+    todo = _missing(plan, plan.words.words[: flags.limit])
+    for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():
+        logger.info("%7d tokens: %s", count, name)
+    guide = plan.clip.load()
+    begin = time.monotonic()
+    prompt_features(guide.model, guide.tokenizer, plan.words.words[:1], plan.clip.record.templates)
+    hours = (time.monotonic() - begin) * len(todo) / 3600
+    prompts = len(plan.clip.record.templates)
+    logger.info("%d words x %d prompts to encode, about %.3f hours of a machine like this", len(todo), prompts, hours)
+    return 0
+
+
+def _threads(options: PipelineOptions) -> int | None:
+    """Threads a worker may take when Beam starts several processes on this machine; they would fight for its cores."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return None
+    cores = os.cpu_count() or 1
+    return max(1, cores // (direct.direct_num_workers or cores))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

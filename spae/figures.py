@@ -1,0 +1,243 @@
+"""Pictures of what a model does: words where they stand in the grid, reconstructions, word usage, training curves.
+
+Figures are matplotlib objects on the Agg canvas; no display is needed and none is opened.
+"""
+
+import colorsys
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spae.evaluation.metrics import psnr
+from spae.model import SPAE, unit_pixels
+from spae.publishing import publish
+from spae.pyramid import TokenPyramid
+
+INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"
+DPI = 160
+
+_LARGEST_TYPE, _SMALLEST_TYPE = 15.0, 2.6
+_TYPE_WIDTH = 0.58  # of a letter, in its size
+_FILLED = 0.92  # share of a cell that a word may take
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PyramidExample:
+    """One picture, its words and what is rebuilt of them.
+
+    Attributes:
+        title: what it shows.
+        original: float (H, W, 3) in [0, 1].
+        layers: word ids (h, w) of each layer.
+        rebuilt: float (H, W, 3) from 1 to D layers.
+        psnr: dB of each of them.
+    """
+
+    title: str
+    original: Floats
+    layers: tuple[NDArray[np.int64], ...]
+    rebuilt: tuple[Floats, ...]
+    psnr: tuple[float, ...]
+
+
+def pyramid_examples(model: SPAE, pixels: Tensor, pyramid: TokenPyramid, titles: Sequence[str]) -> list[PyramidExample]:
+    """Rebuild pictures, uint8 or float (B, 3, H, W), from 1 to D layers of their words."""
+    originals = unit_pixels(pixels).cpu()
+    rebuilt = [model.decode(pyramid, layers).cpu() for layers in range(1, pyramid.depth + 1)]
+    examples = []
+    for row, title in enumerate(titles):
+        errors = [float((part[row].double() - originals[row].double()).square().mean()) for part in rebuilt]
+        examples.append(
+            PyramidExample(
+                title=title,
+                original=_last_channels(originals[row]),
+                layers=tuple(layer[row].cpu().numpy() for layer in pyramid.layers),
+                rebuilt=tuple(_last_channels(part[row]) for part in rebuilt),
+                psnr=tuple(psnr(error) for error in errors),
+            )
+        )
+    return examples
+
+
+def word_colours(embeddings: Tensor) -> Floats:
+    """A pale colour (K, 3) for each word of a table (K, C): words that lie in like directions have like hues."""
+    centred = embeddings.double() - embeddings.double().mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)
+    plane = centred @ directions[:, -2:]
+    angles = torch.atan2(plane[:, 0], plane[:, 1]) / (2 * math.pi) % 1
+    radii = plane.norm(dim=1)
+    saturations = 0.12 + 0.33 * radii / radii.max().clamp_min(1e-12)
+    hues = zip(angles.tolist(), saturations.tolist(), strict=True)
+    return np.array([colorsys.hsv_to_rgb(hue, saturation, 0.98) for hue, saturation in hues])
+
+
+def pyramid_figure(
+    examples: Sequence[PyramidExample], words: Sequence[str], colours: Floats, cards_a_row: int = 2
+) -> Figure:
+    """One card a picture: above, the words of each layer where they stand; below, what layers 1 to l give with PSNR.
+
+    Args:
+        examples: pictures with one number of layers.
+        words: the vocabulary's words by id.
+        colours: (K, 3) from `word_colours`; cells of one colour hold one word.
+        cards_a_row: cards beside each other.
+    """
+    if not examples:
+        raise ValueError("no examples to draw; give at least one")
+    panel, gap, head = 1.5, 0.1, 0.5  # inches
+    columns = len(examples[0].layers) + 1
+    card_width, card_height = columns * (panel + gap) + 0.35, 2 * panel + gap + head + 0.3
+    rows = math.ceil(len(examples) / cards_a_row)
+    width, height = cards_a_row * card_width, rows * card_height + 0.35
+    figure = _figure(width, height)
+    for number, example in enumerate(examples):
+        row, column = divmod(number, cards_a_row)
+        left, top = column * card_width + 0.2, height - 0.3 - row * card_height
+        place = _Placer(figure, left, top - head, panel, gap)
+        _draw_card(place, example, words, colours)
+    return figure
+
+
+class _Placer:
+    """Makes square axes by column and line of a card, in inches from its top left corner."""
+
+    def __init__(self, figure: Figure, left: float, top: float, panel: float, gap: float) -> None:
+        self.figure, self.left, self.top, self.panel, self.gap = figure, left, top, panel, gap
+
+    def axes(self, column: int, line: int) -> Axes:
+        width, height = self.figure.get_size_inches()
+        x = self.left + column * (self.panel + self.gap)
+        y = self.top - (line + 1) * self.panel - line * (self.gap + 0.05)
+        axes = self.figure.add_axes((x / width, y / height, self.panel / width, self.panel / height))
+        axes.set_axis_off()
+        return axes
+
+
+def _draw_card(place: _Placer, example: PyramidExample, words: Sequence[str], colours: Floats) -> None:
+    axes = place.axes(0, 0)
+    axes.imshow(example.original, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(example.title, fontsize=13, fontweight="bold", color=INK, pad=5)
+    caption = place.axes(0, 1)
+    for line, (text, size) in enumerate((("words of each layer", 8), ("and what layers", 8), ("1 to l rebuild", 8))):
+        caption.text(0.5, 0.62 - 0.12 * line, text, fontsize=size, color=FAINT, ha="center", va="center")
+    for number, ids in enumerate(example.layers, 1):
+        grid = place.axes(number, 0)
+        _draw_words(grid, ids, words, colours, example.title, place.panel)
+        height, width = ids.shape
+        title = f"layer {number}" + ("" if height == width == 1 else f"  {height}×{width}")
+        grid.set_title(title, fontsize=9, color=INK, pad=5)
+        rebuilt = place.axes(number, 1)
+        rebuilt.imshow(example.rebuilt[number - 1], vmin=0, vmax=1, interpolation="nearest")
+        rebuilt.text(
+            0.5, -0.04, f"{example.psnr[number - 1]:.1f} dB", fontsize=8.5, color=INK,
+            ha="center", va="top", transform=rebuilt.transAxes,
+        )  # fmt: skip
+
+
+def _draw_words(
+    axes: Axes, ids: NDArray[np.int64], words: Sequence[str], colours: Floats, title: str, panel: float
+) -> None:
+    height, width = ids.shape
+    axes.imshow(colours[ids], interpolation="nearest", extent=(0, width, height, 0), aspect="auto")
+    for line in range(1, height):
+        axes.axhline(line, color="white", linewidth=1.2 if height < 8 else 0.5)
+    for line in range(1, width):
+        axes.axvline(line, color="white", linewidth=1.2 if width < 8 else 0.5)
+    cell = 72 * panel / width  # points
+    for (row, column), number in np.ndenumerate(ids):
+        word = words[int(number)]
+        size = min(_LARGEST_TYPE, _FILLED * cell / (_TYPE_WIDTH * max(len(word), 2)), 0.6 * 72 * panel / height)
+        hit = word == title
+        axes.text(
+            column + 0.5, row + 0.5, word, fontsize=max(size, _SMALLEST_TYPE), color=HIT if hit else INK,
+            fontweight="bold" if hit else "normal", ha="center", va="center", clip_on=True,
+        )  # fmt: skip
+
+
+def usage_figure(counts: Sequence[Sequence[int]], words: Sequence[str], shown: int = 12) -> Figure:
+    """Which words each layer uses: shares by rank, and the most frequent words by name.
+
+    Args:
+        counts: for each layer, how often each word occurs, (D, K).
+        words: the vocabulary's words by id.
+        shown: most frequent words of a layer that are named.
+    """
+    depth = len(counts)
+    figure = _figure(2.6 * depth, 3.4)
+    for number, layer in enumerate(np.asarray(counts, dtype=np.float64), 1):
+        axes = figure.add_subplot(1, depth, number)
+        shares = layer / max(layer.sum(), 1)
+        best = [word for word in np.argsort(-shares, kind="stable")[:shown] if shares[word] > 0]
+        axes.barh(range(len(best)), [100 * shares[word] for word in best], color="#5b7db1", height=0.72)
+        axes.set_yticks(range(len(best)), [words[int(word)] for word in best], fontsize=8, color=INK)
+        axes.set_ylim(shown - 0.4, -0.6)
+        used = int((layer > 0).sum())
+        perplexity = math.exp(-sum(share * math.log(share) for share in shares if share > 0))
+        axes.set_title(f"layer {number}\n{used} words, perplexity {perplexity:.1f}", fontsize=9, color=INK)
+        axes.set_xlabel("% of the layer's words", fontsize=8, color=INK)
+        _plain(axes)
+    figure.tight_layout()
+    return figure
+
+
+def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Mapping[str, str]) -> Figure:
+    """Training curves: one panel a quantity, one line a run; rows without the quantity are left out.
+
+    Args:
+        histories: for each run the logged rows, each with `step`.
+        names: title of each quantity that is shown.
+    """
+    figure = _figure(3.3 * len(names), 2.8)
+    palette = ["#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b"]
+    for number, (name, title) in enumerate(names.items(), 1):
+        axes = figure.add_subplot(1, len(names), number)
+        for colour, (run, rows) in zip(palette, histories.items(), strict=False):
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=run, color=colour, linewidth=1.6)
+        axes.set_title(title, fontsize=9, color=INK)
+        axes.set_xlabel("step", fontsize=8, color=INK)
+        _plain(axes)
+        if number == 1 and axes.lines:
+            axes.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def png_bytes(figure: Figure, dpi: int = DPI) -> bytes:
+    """A figure as a PNG file."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=dpi)
+    return sink.getvalue()
+
+
+def save_figure(figure: Figure, url: str) -> None:
+    """Write a figure as PNG to an fsspec URL, whole or not at all."""
+    publish(url, png_bytes(figure))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
+
+
+def _last_channels(picture: Tensor) -> Floats:
+    return picture.permute(1, 2, 0).double().numpy()

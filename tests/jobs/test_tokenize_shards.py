@@ -1,0 +1,398 @@
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+
+from jobs import tokenize_shards
+from jobs.cluster import connect
+from jobs.token_plan import make_plan, table_identity
+from jobs.token_stages import ShardEncoder, TokenJob, decode_shard
+from jobs.token_tables import FoundTable, TableFooter, find_tables, read_tokens, write_table
+from spae.publishing import TEMPORARY_MARK
+from spae.records import load_index, token_schema
+from tests import tiny_spae
+from tests.tiny_shards import samples, write_split
+
+COUNTS = (9, 5, 7)
+BAD = 2  # the sample of the second shard that cannot be decoded
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_spae.model().save_pretrained(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    shards = [samples(count, seed) for seed, count in enumerate(COUNTS)]
+    shards[1][BAD] = (shards[1][BAD][0], b"broken", 1)
+    shards[2][0] = (*shards[2][0][:2], None)
+    return write_split(tmp_path_factory.mktemp("split"), shards)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def tables(model, split, cluster, tmp_path_factory):
+    """The tables that two workers wrote."""
+    output = tmp_path_factory.mktemp("tokens")
+    assert _run(model, split, output, "--workers", "2", "--max-error-share", "0.2") == 0
+    return output
+
+
+def _run(model, split, output, *flags):
+    return tokenize_shards.main(
+        ["--model", str(model), "--input", str(split), "--output", str(output), "--batch", "4", *flags]
+    )
+
+
+def _job(model, output, batch=4):
+    made = tiny_spae.model()
+    return TokenJob(
+        model=model,
+        model_fingerprint=made.fingerprint,
+        output=str(output),
+        input_size=made.config.input_size,
+        batch=batch,
+        device="cpu",
+    )
+
+
+def _tokenize_here(job, shard):
+    """Both stages in this process; what they say of the shard."""
+    return ShardEncoder(job)(decode_shard(dataclasses.asdict(shard), job))
+
+
+def _words(folder):
+    """Ids of every sample in a folder by key."""
+    rows = {}
+    for name in find_tables(str(folder)):
+        tokens = read_tokens(f"{folder}/{name}.parquet")
+        rows |= dict(zip(tokens.keys, tokens.pyramid.flatten().tolist(), strict=True))
+    return rows
+
+
+def _times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in Path(folder).glob("test-*.parquet")}
+
+
+def test_every_shard_has_a_table_by_the_contract(tables, model, split):
+    fingerprint = tiny_spae.model().fingerprint
+    for shard, count in zip(load_index(split).shards, COUNTS, strict=True):
+        parquet = pq.ParquetFile(tables / f"{shard.name}.parquet")
+        assert parquet.schema_arrow.remove_metadata() == token_schema([1, 4, 16, 16])
+        assert parquet.metadata.row_group(0).column(3).compression == "ZSTD"
+        assert "RLE_DICTIONARY" in parquet.metadata.row_group(0).column(3).encodings
+        errors = int(shard.name == "test-000001")
+        assert parquet.metadata.num_rows == count - errors
+        footer = {key.decode(): value.decode() for key, value in parquet.metadata.metadata.items()}
+        assert {key: value for key, value in footer.items() if key.startswith("spae.")} == {
+            "spae.schema_version": "1",
+            "spae.model_fingerprint": fingerprint,
+            "spae.words_fingerprint": tiny_spae.vocabulary().words_fingerprint,
+            "spae.grids": "[[1, 1], [2, 2], [4, 4], [4, 4]]",
+            "spae.source_shard": shard.name,
+            "spae.source_sha256": shard.sha256,
+            "spae.samples": str(count),
+            "spae.errors": str(errors),
+            "spae.device": "cpu",
+            "spae.dtype": "float32",
+            "spae.batch": "4",
+            "spae.code_version": footer["spae.code_version"],
+        }
+    assert [path.name for path in tables.iterdir() if TEMPORARY_MARK in path.name] == []
+
+
+def test_rows_are_the_samples_in_tar_order_with_their_labels(tables):
+    rows = pq.read_table(tables / "test-000002.parquet").to_pylist()
+    expected = samples(7, 2)
+    assert [row["key"] for row in rows] == [key for key, _, _ in expected]
+    assert [row["label"] for row in rows] == [None, *(label for _, _, label in expected[1:])]
+    assert {row["clip"] for row in rows} == {None}
+
+
+def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
+    (file,) = (tables / "errors").iterdir()
+    (row,) = [json.loads(line) for line in file.read_text().splitlines()]
+    key = samples(5, 1)[BAD][0]
+    assert file.name == "test-000001.jsonl"
+    assert (row["key"], row["reason"], row["source"]) == (key, "no image", f"{split}/test-000001.tar")
+    assert key not in _words(tables)
+
+
+def test_two_workers_and_one_process_give_the_same_words(tables, model, split, tmp_path):
+    for shard in reversed(load_index(split).shards):
+        assert _tokenize_here(_job(model, tmp_path), shard)["failure"] == ""
+    assert _words(tmp_path) == _words(tables)
+
+
+def test_words_do_not_depend_on_the_shard_or_the_place_in_it(tables, model, tmp_path):
+    everything = [sample for seed, count in enumerate(COUNTS) for sample in samples(count, seed)]
+    shuffled = [everything[index] for index in torch.randperm(len(everything)).tolist()]
+    other = write_split(tmp_path / "split", [shuffled[:2], shuffled[2:13], shuffled[13:]])
+    for shard in load_index(other).shards:
+        _tokenize_here(_job(model, tmp_path / "tokens"), shard)
+    words, expected = _words(tmp_path / "tokens"), _words(tables)
+    assert {key: words[key] for key in expected} == expected
+
+
+def test_sql_joins_ids_with_words(tables, model):
+    rows = duckdb.sql(f"""
+        select key, word from '{tables}/test-*.parquet' join '{tables}/vocabulary.parquet' as vocabulary
+        on vocabulary.id = layer_1[1] order by key
+    """).fetchall()
+    assert rows == sorted((key, f"word{ids[0]}") for key, ids in _words(tables).items())
+
+
+def test_the_first_layers_can_be_read_alone(tables):
+    table = pyarrow.dataset.dataset(sorted(map(str, tables.glob("test-*.parquet")))).to_table(
+        columns=["layer_1", "layer_2"]
+    )
+    assert (table.num_rows, table.schema.names) == (20, ["layer_1", "layer_2"])
+    first = read_tokens(str(tables / "test-000000.parquet"), layers=2)
+    assert first.pyramid.grids == ((1, 1), (2, 2))
+    assert torch.equal(first.pyramid.flatten(), read_tokens(str(tables / "test-000000.parquet")).pyramid.flatten(2))
+
+
+def test_the_manifest_says_what_the_files_say(tables):
+    manifest = json.loads((tables / "manifest.json").read_text())
+    assert (manifest["samples"], manifest["errors"], manifest["rows"]) == (21, 1, 20)
+    assert [row["url"] for row in manifest["tables"]] == [f"test-{number:06d}.parquet" for number in range(3)]
+    assert manifest["bytes"] == sum(path.stat().st_size for path in tables.glob("test-*.parquet"))
+    assert manifest["model_fingerprint"] == tiny_spae.model().fingerprint
+
+
+def test_a_rerun_does_nothing_again(tables, model, split, caplog):
+    before = _times(tables)
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tables, "--max-error-share", "0.2") == 0
+    assert _times(tables) == before
+    assert "in 0, out 0, failed 0; skipped 21" in caplog.text
+
+
+def test_too_many_errors_fail_the_run_and_are_counted_from_the_files(tables, model, split, caplog):
+    assert _run(model, split, tables) == 1
+    assert "1 of 21 samples cannot be decoded" in caplog.text
+
+
+def test_another_model_is_refused_and_replaces_if_asked(tables, split, tmp_path, caplog):
+    other, output = tiny_spae.model(seed=1), tmp_path / "tokens"
+    other.save_pretrained(str(tmp_path / "model"))
+    output.mkdir()
+    for path in tables.glob("*.parquet"):
+        (output / path.name).write_bytes(path.read_bytes())
+    before = _times(output)
+    assert _run(tmp_path / "model", split, output) == 2
+    assert other.fingerprint in caplog.text
+    assert tiny_spae.model().fingerprint in caplog.text
+    assert _times(output) == before
+    assert _run(tmp_path / "model", split, output, "--limit", "1", "--replace") == 2, (
+        "two models would stay side by side"
+    )
+    assert _run(tmp_path / "model", split, output, "--replace", "--max-error-share", "0.2") == 0
+    assert {table.footer.model_fingerprint for table in find_tables(str(output)).values()} == {other.fingerprint}
+
+
+def test_a_pilot_is_kept_by_the_full_run(model, split, cluster, tmp_path):
+    flags = ("--max-error-share", "0.2")
+    assert _run(model, split, tmp_path, *flags, "--limit", "1") == 0
+    before = _times(tmp_path)
+    assert list(before) == ["test-000000.parquet"]
+    assert _run(model, split, tmp_path, *flags) == 0
+    assert len(_times(tmp_path)) == 3
+    assert _times(tmp_path)["test-000000.parquet"] == before["test-000000.parquet"]
+
+
+def test_a_cut_tar_is_named_and_the_others_are_done(model, split, cluster, tmp_path, caplog):
+    source = tmp_path / "split"
+    source.mkdir()
+    for path in Path(split).iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    tar = source / "test-000002.tar"
+    tar.write_bytes(tar.read_bytes()[:4000])
+    assert _run(model, source, tmp_path / "tokens", "--max-error-share", "0.2") == 1
+    assert re.search("test-000002 gets no table: .*unexpected end of data", caplog.text)
+    assert sorted(_times(tmp_path / "tokens")) == ["test-000000.parquet", "test-000001.parquet"]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
+    assert "3 shards to tokenize with 21 samples; 0 are done" in caplog.text
+    assert "worker hours" in caplog.text
+    assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--workers", "0"],
+        ["--max-error-share", "2"],
+        ["--worker-cpus", "0"],
+        ["--wrokers", "2"],
+        ["--input", "nowhere"],
+    ],
+)
+def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
+    try:
+        status = _run(model, split, tmp_path, *flags)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+
+
+def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_path, monkeypatch):
+    shard = load_index(split).shards[1]
+    _tokenize_here(_job(model, tmp_path / "block"), shard)
+    monkeypatch.setattr("jobs.token_stages.BLOCK_BYTES", 4 * 16 * 16 * 3)  # one batch at a time
+    job = _job(model, tmp_path / "parts")
+    row = decode_shard(dataclasses.asdict(shard), job)
+    assert row["pictures"] == ""
+    assert ShardEncoder(job)(row)["errors"] == 1
+    name = "test-000001.parquet"
+    assert (tmp_path / "block" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):
+    job = dataclasses.replace(_job(model, tmp_path), model_fingerprint="0" * 64)
+    with pytest.raises(ValueError, match="was 0000"):
+        ShardEncoder(job)
+
+
+def test_old_dead_letters_go_when_a_shard_is_sound(model, split, tmp_path):
+    shards = load_index(split).shards
+    stale = tmp_path / "errors" / f"{shards[0].name}.jsonl"
+    stale.parent.mkdir()
+    stale.write_text("{}\n")
+    _tokenize_here(_job(model, tmp_path), shards[0])
+    assert not stale.exists()
+
+
+def _footer(**changes):
+    values = {
+        "model_fingerprint": "m",
+        "words_fingerprint": "w",
+        "grids": ((1, 1), (2, 2)),
+        "source_shard": "test-000000",
+        "source_sha256": "s",
+        "samples": 3,
+        "errors": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "batch": 8,
+        "code_version": "0",
+    }
+    return TableFooter(**{**values, **changes})
+
+
+def test_a_footer_survives_its_text_form():
+    footer = _footer()
+    text = {key.encode(): value.encode() for key, value in footer.to_metadata().items()}
+    assert TableFooter.from_metadata(text) == footer
+    del text[b"spae.grids"]
+    with pytest.raises(ValueError, match=r"no spae\.grids"):
+        TableFooter.from_metadata(text)
+
+
+def test_rows_and_errors_must_be_the_samples(tmp_path):
+    with pytest.raises(ValueError, match=r"1 rows \+ 1 errors are not 3 samples"):
+        write_table(str(tmp_path / "a.parquet"), ["a"], [1], None, _footer())
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_a_table_without_rows_is_a_table(tmp_path):
+    write_table(str(tmp_path / "a.parquet"), [], [], None, _footer(samples=1))
+    assert len(read_tokens(str(tmp_path / "a.parquet")).pyramid) == 0
+
+
+def test_only_whole_tables_of_ours_count(tmp_path, split):
+    (tmp_path / "test-000000.parquet").write_bytes(b"PAR1 cut")
+    found = find_tables(str(tmp_path))["test-000000"]
+    assert (found.footer, found.foreign) == (None, False)
+    identity = {"model_fingerprint": "m"}
+    shards = load_index(split).shards
+    assert len(make_plan(shards, {"test-000000": found}, identity, replace=False).todo) == 3
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
+    found = find_tables(str(tmp_path))["theirs"]
+    for replace in (False, True):
+        with pytest.raises(ValueError, match="not one of ours"):
+            make_plan(shards, {"theirs": found}, identity, replace=replace)
+
+
+def test_a_shard_that_was_made_anew_is_a_conflict(split):
+    shards = load_index(split).shards
+    made = tiny_spae.model()
+    footer = _footer(
+        model_fingerprint=made.fingerprint,
+        words_fingerprint=made.vocabulary.words_fingerprint,
+        grids=made.config.grids,
+        source_sha256="old",
+    )
+    tables = {"test-000000": FoundTable(footer, 1)}
+    with pytest.raises(ValueError, match=f"source_sha256 old, and this run has {shards[0].sha256}"):
+        make_plan(shards, tables, table_identity(made), replace=False)
+    assert make_plan(shards, tables, table_identity(made), replace=True).todo == shards
+    current = {"test-000000": FoundTable(dataclasses.replace(footer, source_sha256=shards[0].sha256, batch=1), 1)}
+    assert make_plan(shards, current, table_identity(made), replace=False).done == shards[:1]
+
+
+def test_connecting_where_nothing_answers_is_a_clear_error(monkeypatch):
+    if ray.is_initialized():
+        pytest.skip("this process is connected already")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ValueError, match="no Ray cluster answers"):
+        connect()
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_continued(model, tmp_path):
+    split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
+    output = tmp_path / "tokens"
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.tokenize_shards",
+        "--model",
+        model,
+        "--input",
+        split,
+        "--output",
+        str(output),
+    ]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(_times(output)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(5)  # what was under way when the driver died may still be published
+    before = _times(output)
+    assert 3 <= len(before) < 40, "the kill came too late to show anything"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = _times(output)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 40
+    assert f"skipped {40 * len(before)} that were done" in done.stderr
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert (manifest["rows"], len(manifest["tables"])) == (1600, 40)

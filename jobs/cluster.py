@@ -2,9 +2,13 @@
 
 import logging
 import os
+import re
+import socket
 from typing import Any
 
 import ray
+
+_PATIENCE = 20.0  # seconds in which a cluster must take a connection
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +30,24 @@ def connect(address: str | None = None, **options: Any) -> None:
         return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     if place == "local":
-        hook = {"worker_process_setup_hook": "jobs.cluster.quiet_cleaner"}
+        hook = {"worker_process_setup_hook": "jobs.cluster.quiet_train"}
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, runtime_env=hook, **options)
         return
     try:
+        _probe(place)
         ray.init(address=place, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"no Ray cluster answers at {place!r}: {error}; start one or leave the address out") from error
     logger.info("connected to the Ray cluster at %s with %s", place, ray.cluster_resources())
 
 
-def quiet_cleaner() -> None:
-    """Keep Ray Train's cleaner of placement groups from warning every second that there is no dashboard to ask."""
-    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
+def quiet_train() -> None:
+    """Keep two parts of Ray Train from warning that a cluster of our own has neither dashboard nor autoscaler."""
+    for name in ("controller.placement_group_cleaner", "scaling_policy.autoscaling_coordinator_client"):
+        logging.getLogger(f"ray.train.v2._internal.execution.{name}").setLevel(logging.ERROR)
+
+
+def _probe(place: str) -> None:
+    """ConnectionError where nobody listens: Ray itself would try for ever."""
+    if address := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", place):
+        socket.create_connection((address[1], int(address[2])), timeout=_PATIENCE).close()

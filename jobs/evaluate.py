@@ -18,7 +18,7 @@ import tyro
 
 from jobs.report_tables import comparison, score_document, text_table
 from jobs.token_stages import device_name
-from jobs.token_tables import ShardTokens, code_version, read_tokens, table_url
+from jobs.token_tables import ShardTokens, code_version, open_tokens
 from jobs.tracking import tracking
 from spae.clip import load_clip, require_same_clip
 from spae.evaluation.baselines import Baselines, TrainingSplit
@@ -137,7 +137,8 @@ def stored_tokens(folder: str, model: SPAE) -> TokenSource:
     def find(shard: ShardInfo, keys: Sequence[str]) -> TokenPyramid:
         if shard.name not in last:
             last.clear()
-            last[shard.name] = _open_table(table_url(folder, shard.name), shard, fingerprint)
+            tokens = open_tokens(folder, shard, fingerprint)
+            last[shard.name] = tokens, {key: row for row, key in enumerate(tokens.keys)}
         tokens, rows = last[shard.name]
         if missing := [key for key in keys if key not in rows]:
             raise ValueError(f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew")
@@ -145,17 +146,6 @@ def stored_tokens(folder: str, model: SPAE) -> TokenSource:
         return TokenPyramid(tuple(layer[chosen] for layer in tokens.pyramid.layers))
 
     return find
-
-
-def _open_table(url: str, shard: ShardInfo, fingerprint: str) -> tuple[ShardTokens, dict[str, int]]:
-    try:
-        tokens = read_tokens(url)
-    except FileNotFoundError as error:
-        raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
-    for name, expected in (("model_fingerprint", fingerprint), ("source_sha256", shard.sha256)):
-        if getattr(tokens.footer, name) != expected:
-            raise ValueError(f"{url} has {name} {getattr(tokens.footer, name)}, and here it is {expected}")
-    return tokens, {key: row for row, key in enumerate(tokens.keys)}
 
 
 def _protocol(flags: EvaluateFlags, index: SplitIndex, model: SPAE) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from spae.usage import WordUsage
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = ("pixel", "commitment", "semantic", "dynamic_weight", "latent_radius")
+_SHOWN = ("pixel", "commitment", "semantic", "dynamic_weight")
 
 
 class Progress:
@@ -65,9 +65,11 @@ class Progress:
     def _line(self, row: dict[str, float]) -> str:
         remaining = (self.config.steps - self.state.step) * self.config.data.batch_size / row["images_per_second"]
         shown = "  ".join(f"{name} {row[name]:.4g}" for name in _SHOWN if name in row)
-        perplexities = "/".join(f"{row[f'perplexity/{layer + 1}']:.0f}" for layer in range(self.state.model.depth))
+        layers = range(1, self.state.model.depth + 1)
+        perplexities = "/".join(f"{row[f'perplexity/{layer}']:.0f}" for layer in layers)
+        radii = "/".join(f"{row[f'latent_radius/{layer}']:.2f}" for layer in layers)
         return (
-            f"step {self.state.step}/{self.config.steps}  {shown}  perplexity {perplexities}  "
+            f"step {self.state.step}/{self.config.steps}  {shown}  perplexity {perplexities}  |z| {radii}  "
             f"{row['images_per_second']:.0f} images/s  {remaining:.0f} s left"
         )
 

@@ -22,7 +22,7 @@ from spae.config import Grid
 from spae.model import SPAE
 from spae.publishing import join, list_files, publish, publishing
 from spae.pyramid import TokenPyramid
-from spae.records import token_schema
+from spae.records import ShardInfo, token_schema
 
 SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
@@ -170,6 +170,19 @@ def read_tokens(url: str, layers: int | None = None) -> ShardTokens:
         tokens.append(torch.from_numpy(flat.astype("int64")).reshape(-1, *grid))
     keys, labels = table["key"].to_pylist(), table["label"].to_pylist()
     return ShardTokens(tuple(keys), tuple(labels), TokenPyramid(tuple(tokens)), footer)
+
+
+def open_tokens(folder: str, shard: ShardInfo, model_fingerprint: str) -> ShardTokens:
+    """The words of a shard; ValueError where the table is missing, or comes from another model or another shard."""
+    url = table_url(folder, shard.name)
+    try:
+        tokens = read_tokens(url)
+    except FileNotFoundError as error:
+        raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
+    for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
+        if getattr(tokens.footer, name) != expected:
+            raise ValueError(f"{url} has {name} {getattr(tokens.footer, name)}, and here it is {expected}")
+    return tokens
 
 
 def publish_vocabulary(folder: str, model: SPAE) -> None:

@@ -204,9 +204,9 @@ def train_loop(settings: dict[str, Any]) -> None:
 def _log_from_worker() -> None:
     """Lines of ours alone: Ray's loggers tell of every report."""
     handler = logging.StreamHandler(sys.stderr)
-    for package in ("jobs", "spae"):
-        logging.getLogger(package).setLevel(logging.INFO)
-        logging.getLogger(package).handlers = [handler]
+    for package in (logging.getLogger("jobs"), logging.getLogger("spae")):
+        package.setLevel(logging.INFO)
+        package.handlers, package.propagate = [handler], False  # open_clip gives the root logger a handler too
 
 
 def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:

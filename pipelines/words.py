@@ -104,7 +104,8 @@ def read_language_model(name: str, revision: str | None = None, tensor: str | No
         tokenizer = AutoTokenizer.from_pretrained(folder)
         texts, reasons = _decode(tokenizer)
     except Exception as error:  # whatever a tokenizer's files can break in transformers, tokenizers and sentencepiece
-        raise ValueError(f"{name} has no usable tokenizer: {str(error).strip() or repr(error)}") from error
+        reason = " ".join(str(error).split()) or repr(error)
+        raise ValueError(f"{name} has no usable tokenizer: {reason}") from error
     source, rows = _read_embeddings(name, folder, tensor, commit)
     _check_match(name, {**texts, **reasons}, rows)
     revision = commit or f"sha256:{hashlib.sha256(rows.view(torch.uint8).numpy().tobytes()).hexdigest()}"

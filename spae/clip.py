@@ -6,7 +6,7 @@ passes. This file knows neither codebooks nor losses: it says which words suit a
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -84,7 +84,9 @@ def load_clip(name: str, weights: str | None = None, device: str | torch.device 
         raise ValueError(f"CLIP {name!r} with weights={weights!r} cannot be loaded: {error}") from error
     model.eval().requires_grad_(False)
     preparation = model.visual.preprocess_cfg
-    size = preparation["size"]
+    sides = {preparation["size"]} if isinstance(preparation["size"], int) else set(preparation["size"])
+    if len(sides) != 1:
+        raise ValueError(f"CLIP {name!r} sees pictures of {preparation['size']}; only square ones are supported")
     return ClipGuide(
         model=model,
         tokenizer=tokenizer,
@@ -93,7 +95,7 @@ def load_clip(name: str, weights: str | None = None, device: str | torch.device 
         architecture_sha256=_architecture_sha256(config),
         weights_sha256=_weights_sha256(model),
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
-        image_size=size if isinstance(size, int) else size[0],
+        image_size=sides.pop(),
         mean=tuple(preparation["mean"]),
         std=tuple(preparation["std"]),
         interpolation=preparation["interpolation"],
@@ -116,24 +118,15 @@ def prompt_features(
         ValueError: a template without {}, or a prompt longer than the tower's context, named with its word.
     """
     check_templates(templates)
-    device = next(clip.parameters()).device
-    rows = []
-    chunk = max(1, _PROMPTS_AT_ONCE // len(templates))
-    for start in range(0, len(words), chunk):
-        part = words[start : start + chunk]
-        prompts = [template.replace("{}", word) for word in part for template in templates]
-        ids = _tokenize(tokenizer, prompts)
-        features: Tensor | None = None
-        with torch.inference_mode():
-            for members, batch in _batches(clip, tokenizer, ids, batch_size):
-                encoded = functional.normalize(clip.encode_text(batch.to(device)).float(), dim=-1).cpu()
-                features = torch.empty(len(prompts), encoded.shape[1]) if features is None else features
-                features[members] = encoded
-        assert features is not None
-        rows.append(features.reshape(len(part), len(templates), -1).mean(dim=1))
-    if not rows:
+    if not words:
         raise ValueError("no words to encode; give at least one")
-    return torch.cat(rows)
+    chunk = max(1, _PROMPTS_AT_ONCE // len(templates))
+    means = []
+    for start in range(0, len(words), chunk):
+        prompts = [template.replace("{}", word) for word in words[start : start + chunk] for template in templates]
+        features = _encode(clip, _tokenize(tokenizer, prompts), batch_size)
+        means.append(features.unflatten(0, (-1, len(templates))).mean(dim=1))
+    return torch.cat(means)
 
 
 def check_templates(templates: Sequence[str]) -> None:
@@ -167,7 +160,7 @@ def similarity(image: Tensor, semantics: Tensor) -> Tensor:
     """
     cosines = image @ semantics.T
     low, high = cosines.aminmax(dim=1, keepdim=True)
-    return torch.where(high > low, (cosines - low) / (high - low), torch.ones_like(cosines))
+    return torch.where(high == low, torch.ones_like(cosines), (cosines - low) / (high - low))
 
 
 def pool_sizes(similarities: Tensor, thresholds: Sequence[float]) -> Tensor:
@@ -298,14 +291,13 @@ def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
     return ids
 
 
-def _batches(clip: ClipModel, tokenizer: Tokenizer, ids: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Row numbers and ids of batches; those for a Hugging Face tower sorted by length and cut to their longest."""
-    text = getattr(clip, "text", None)
-    if not isinstance(text, HFTextEncoder):
-        for members in torch.arange(len(ids)).split(batch_size):
-            yield members, ids[members]
-        return
-    filled = ids != text.config.pad_token_id
-    lengths = ids.shape[1] - filled.flip(1).int().argmax(1)
-    for members in lengths.argsort(stable=True).split(batch_size):
-        yield members, ids[members, : int(lengths[members].max())]
+@torch.no_grad()
+def _encode(clip: ClipModel, ids: Tensor, batch_size: int) -> Tensor:
+    """Unit-norm text features float32 (n, E) of ids (n, context), on the CPU."""
+    text, device = getattr(clip, "text", None), next(clip.parameters()).device
+    lengths = torch.full((len(ids),), ids.shape[1])
+    if isinstance(text, HFTextEncoder):  # it masks padding, which can be left out then
+        lengths -= (ids != text.config.pad_token_id).flip(1).int().argmax(1)
+    order = lengths.argsort(stable=True)
+    encoded = [clip.encode_text(ids[rows, : lengths[rows].max()].to(device)).cpu() for rows in order.split(batch_size)]
+    return functional.normalize(torch.cat(encoded).float(), dim=-1)[order.argsort()]

@@ -25,8 +25,13 @@ from spae.pyramid import TokenPyramid
 INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"
 DPI = 160
 
+_LEGEND = (
+    "Above: the words of each layer where they stand in its grid, like words in like colours. "
+    "Below: what layers 1 to l rebuild, and its PSNR."
+)
 _LARGEST_TYPE, _SMALLEST_TYPE = 15.0, 2.6
-_TYPE_WIDTH = 0.58  # of a letter, in its size
+_TYPE_SPREAD = 1.3  # largest over smallest type in one layer
+_TYPE_WIDTH = 0.66  # of a letter, in its size
 _FILLED = 0.92  # share of a cell that a word may take
 
 Floats = NDArray[np.float64]
@@ -90,7 +95,7 @@ def pyramid_figure(
     Args:
         examples: pictures with one number of layers.
         words: the vocabulary's words by id.
-        colours: (K, 3) from `word_colours`; cells of one colour hold one word.
+        colours: (K, 3) from `word_colours`; like words have like colours.
         cards_a_row: cards beside each other.
     """
     if not examples:
@@ -99,11 +104,12 @@ def pyramid_figure(
     columns = len(examples[0].layers) + 1
     card_width, card_height = columns * (panel + gap) + 0.35, 2 * panel + gap + head + 0.3
     rows = math.ceil(len(examples) / cards_a_row)
-    width, height = cards_a_row * card_width, rows * card_height + 0.35
+    width, height = cards_a_row * card_width, rows * card_height + 0.75
     figure = _figure(width, height)
+    figure.text(0.2 / width, 1 - 0.3 / height, _LEGEND, fontsize=12, color=INK, va="center")
     for number, example in enumerate(examples):
         row, column = divmod(number, cards_a_row)
-        left, top = column * card_width + 0.2, height - 0.3 - row * card_height
+        left, top = column * card_width + 0.2, height - 0.6 - row * card_height
         place = _Placer(figure, left, top - head, panel, gap)
         _draw_card(place, example, words, colours)
     return figure
@@ -115,7 +121,7 @@ class _Placer:
     def __init__(self, figure: Figure, left: float, top: float, panel: float, gap: float) -> None:
         self.figure, self.left, self.top, self.panel, self.gap = figure, left, top, panel, gap
 
-    def axes(self, column: int, line: int) -> Axes:
+    def axes(self, column: int, line: float) -> Axes:
         width, height = self.figure.get_size_inches()
         x = self.left + column * (self.panel + self.gap)
         y = self.top - (line + 1) * self.panel - line * (self.gap + 0.05)
@@ -125,12 +131,10 @@ class _Placer:
 
 
 def _draw_card(place: _Placer, example: PyramidExample, words: Sequence[str], colours: Floats) -> None:
-    axes = place.axes(0, 0)
+    axes = place.axes(0, 0.5)
     axes.imshow(example.original, vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(example.title, fontsize=13, fontweight="bold", color=INK, pad=5)
-    caption = place.axes(0, 1)
-    for line, (text, size) in enumerate((("words of each layer", 8), ("and what layers", 8), ("1 to l rebuild", 8))):
-        caption.text(0.5, 0.62 - 0.12 * line, text, fontsize=size, color=FAINT, ha="center", va="center")
+    axes.set_title(example.title, fontsize=14, fontweight="bold", color=INK, pad=6)
+    axes.text(0.5, -0.04, "original", fontsize=8.5, color=FAINT, ha="center", va="top", transform=axes.transAxes)
     for number, ids in enumerate(example.layers, 1):
         grid = place.axes(number, 0)
         _draw_words(grid, ids, words, colours, example.title, place.panel)
@@ -154,15 +158,22 @@ def _draw_words(
         axes.axhline(line, color="white", linewidth=1.2 if height < 8 else 0.5)
     for line in range(1, width):
         axes.axvline(line, color="white", linewidth=1.2 if width < 8 else 0.5)
-    cell = 72 * panel / width  # points
+    shown = {int(number): words[int(number)] for number in ids.flat}
+    sizes = {number: _type_size(word, 72 * panel / width, 72 * panel / height) for number, word in shown.items()}
+    largest = _TYPE_SPREAD * min(sizes.values())
     for (row, column), number in np.ndenumerate(ids):
-        word = words[int(number)]
-        size = min(_LARGEST_TYPE, _FILLED * cell / (_TYPE_WIDTH * max(len(word), 2)), 0.6 * 72 * panel / height)
+        word = shown[int(number)]
         hit = word == title
         axes.text(
-            column + 0.5, row + 0.5, word, fontsize=max(size, _SMALLEST_TYPE), color=HIT if hit else INK,
+            column + 0.5, row + 0.5, word, fontsize=min(sizes[int(number)], largest), color=HIT if hit else INK,
             fontweight="bold" if hit else "normal", ha="center", va="center", clip_on=True,
         )  # fmt: skip
+
+
+def _type_size(word: str, width: float, height: float) -> float:
+    """The type in which a word fills a cell of so many points."""
+    fitting = min(_FILLED * width / (_TYPE_WIDTH * max(len(word), 2)), 0.6 * height)
+    return min(max(fitting, _SMALLEST_TYPE), _LARGEST_TYPE)
 
 
 def usage_figure(counts: Sequence[Sequence[int]], words: Sequence[str], shown: int = 12) -> Figure:

@@ -154,8 +154,7 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     update_average(state.average, model, ema_decay(state.step, config.optimizer))
     state.step += 1
     state.seen += config.data.batch_size
-    averaged["latent_radius"] = _latent_radius(model, z)
-    return averaged, quantized
+    return averaged | _latent_radii(model, z), quantized
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -197,10 +196,12 @@ def _capped_weight(state: TrainState, terms: Terms, config: ObjectiveConfig, wor
     return weight
 
 
-def _latent_radius(model: SPAE, z: Tensor) -> Tensor:
-    """Root mean square of |z| over that of the table, both about the table's mean; healthy between 0.5 and 2."""
+def _latent_radii(model: SPAE, z: Tensor) -> Terms:
+    """Root mean square of |z| over that of the table, at each layer's positions; healthy between 0.5 and 2."""
     centre = model.codebook.embeddings.mean(0).reshape(-1, *[1] * (z.ndim - 2))
-    return ((z.detach() - centre).square().sum(1).mean() / model.codebook.radius_squared).sqrt()
+    squared = (z.detach() - centre).square().sum(1).flatten(1) / model.codebook.radius_squared
+    where = (model.quantizer.layer_positions(layer) for layer in range(model.depth))
+    return {f"latent_radius/{number}": squared[:, one].mean().sqrt() for number, one in enumerate(where, 1)}
 
 
 def _average_terms(terms: Terms) -> Terms:

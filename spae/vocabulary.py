@@ -172,9 +172,9 @@ class Vocabulary:
 
     def words_parquet(self) -> bytes:
         """`words.parquet` (id, llm_id, word); beside a token table it lets SQL join ids to words."""
-        columns = [range(len(self)), self.llm_ids.tolist(), self.word_list]
+        columns = [list(range(len(self))), self.llm_ids.tolist(), list(self.word_list)]
         buffer = io.BytesIO()
-        pq.write_table(pa.table([list(column) for column in columns], schema=_WORDS_SCHEMA), buffer, compression="zstd")
+        pq.write_table(pa.table(columns, schema=_WORDS_SCHEMA), buffer, compression="zstd")
         return buffer.getvalue()
 
     def save(self, url: str) -> None:
@@ -192,9 +192,9 @@ class Vocabulary:
                 delete(join(url, name))
         for name, data in files.items():
             publish(join(url, name), data)
-        publish(
-            join(url, "vocabulary.json"), json.dumps(self._description(files), indent=1, ensure_ascii=False).encode()
-        )
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+        description = {"format_version": FORMAT_VERSION, **self._identity(), **to_dict(self.record), "files": checksums}
+        publish(join(url, "vocabulary.json"), json.dumps(description, indent=1, ensure_ascii=False).encode())
 
     def _identity(self) -> dict[str, Any]:
         """Sizes and fingerprints, as vocabulary.json tells them."""
@@ -233,9 +233,7 @@ def center_and_scale(rows: Tensor) -> tuple[Tensor, Tensor]:
     lengths = centred.norm(dim=1, keepdim=True)
     if not bool((lengths > 0).all()):
         row = int((lengths[:, 0] > 0).logical_not().nonzero()[0])
-        raise ValueError(
-            f"row {row} of {len(rows)} is the mean row or not finite, so that it has no direction; drop it"
-        )
+        raise ValueError(f"row {row} of {len(rows)} is the mean row or not finite, so it has no direction; drop it")
     return (centred / lengths).float(), mean.float()
 
 
@@ -250,9 +248,7 @@ def norm_outliers(rows: Tensor, score: float = OUTLIER_SCORE) -> Tensor:
 def _load(url: str) -> Vocabulary:
     description = json.loads(_read(join(url, "vocabulary.json"), _LARGEST_RECORD))
     if description["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"format_version {description['format_version']} is not {FORMAT_VERSION}, which this code reads"
-        )
+        raise ValueError(f"format_version {description['format_version']} is not {FORMAT_VERSION}, which is read here")
     words, width, files = int(description["words"]), int(description["width"]), description["files"]
 
     def tensors(name: str, numbers: int) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def test_two_workers_train_and_the_export_loads(folder, tmp_path):
     history = read_history(str(run))
     assert [row["step"] for row in history] == [2, 4, 6]
     assert history[-1]["validation_psnr"] > 5
-    assert {"pixel", "commitment", "latent_radius", "perplexity/1", "top_share/5", "words/5"} <= set(history[0])
+    assert {"pixel", "commitment", "latent_radius/5", "perplexity/1", "top_share/5", "words/5"} <= set(history[0])
     assert sorted(path.name for path in run.glob("step-*")) == ["step-00000004", "step-00000006"]
     assert load_latest_state(str(run))["step"] == 6
     before = (run / "history.jsonl").stat().st_mtime_ns

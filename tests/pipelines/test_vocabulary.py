@@ -251,8 +251,8 @@ def test_a_killed_run_continues(folders, tmp_path):
     line = [sys.executable, "-m", "pipelines.vocabulary", *command(folders, output, *flags)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        while process.poll() is None and len(list(output.glob("parts/*/*"))) < 3:
-            time.sleep(0.05)
+        while process.poll() is None and len(list(output.glob("parts/*/*-1.safetensors"))) < 3:
+            time.sleep(0.01)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

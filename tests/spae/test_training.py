@@ -207,3 +207,16 @@ def test_batches_carry_numbers_that_belong_to_the_order(index):
     assert batch.numbers == tuple(range(40, 48))
     assert isinstance(plan(index).order, StreamOrder)
     assert isinstance(new_state().model.codebook, Codebook)
+
+
+def test_the_radius_of_latents_is_told_per_layer(index):
+    state, batch = new_state(), next(batches(plan(index)))
+    model = state.model.train()
+    z = model.latents(batch.pixels).double()
+    terms, _ = train_step(state, Objective(CONFIG.objective, None), batch, CONFIG)
+    table = model.codebook.embeddings.double()
+    radius = (table - table.mean(0)).square().sum(1).mean().sqrt()
+    for layer in range(4):
+        at = z.flatten(2)[:, :, model.quantizer.layer_positions(layer)] - table.mean(0)[:, None]
+        expected = at.square().sum(1).mean().sqrt() / radius
+        assert float(terms[f"latent_radius/{layer + 1}"]) == pytest.approx(float(expected), rel=1e-4)

@@ -87,7 +87,7 @@ def held_out_words(demo: DemoFlags) -> dict[str, dict[str, int]]:
     labels = ",".join(map(str, HELD_OUT))
     for stage in (
         Stage("Shard eight digits", "pipelines.images", (*shards, "--split", "train")),
-        clip_stage(demo, training.clip, "--hold-out", labels, "--minimum-accuracy", "0.7"),
+        clip_stage(demo, training.clip, "--hold-out", labels),
         vocabulary_stage(demo, training.clip, training.vocabulary),
         *training_stages(demo, training),
     ):

@@ -8,6 +8,7 @@ PSNR for every number of layers, word usage, first words; with --train-shards wh
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class EvaluateFlags:
     layers: str = "all"
     """Numbers of layers to decode, such as 1,3,5."""
     batch: int = 64
-    """Pictures of every pass of the model; the one of the token tables gives the same words bit for bit."""
+    """Pictures of every pass of the model, as in the token tables."""
     device: Literal["cpu", "cuda"] = "cpu"
     seed: int = 0
     """Decides whose words are exchanged."""
@@ -105,6 +106,8 @@ def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
     """What is to be scored; learns from the training split, if there is one. ValueError where parts do not fit."""
     layers = None
     if flags.layers != "all":
+        if not re.fullmatch(r"\d+(,\d+)*", flags.layers):
+            raise ValueError(f"--layers {flags.layers} must be all, or numbers such as 1,3,5")
         layers = tuple(check_layers(int(number), model.depth) for number in flags.layers.split(","))
     names = load_class_names(flags.shards.removesuffix("/index.json"))
     return SplitOptions(

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from jobs.runs import HISTORY_FILE, STATE_FILE, checkpoint_name, read_history
 from spae.config import TrainConfig
-from spae.data import StreamOrder
 from spae.losses import pixel_loss
 from spae.model import SPAE, unit_pixels
+from spae.order import StreamOrder
 from spae.publishing import join, publish
 from spae.training import TrainState
 from spae.usage import WordUsage

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 
 from jobs.report_page import Drawing, PageContent, WordRow, render_page
 from jobs.runs import read_history
 from jobs.token_tables import open_tokens
-from spae.evaluation.pictures import channels_first, encode_in_batches, read_pictures
+from spae.evaluation.pictures import channels_first, encode_in_batches, join_pyramids, read_pictures
 from spae.figures import curves_figure, png_bytes, pyramid_examples, pyramid_figure, usage_figure, word_colours
 from spae.model import SPAE
 from spae.publishing import join, publish, read_bytes
@@ -33,7 +32,7 @@ from spae.usage import WordUsage
 
 PICTURE, PAGE = "report.png", "report.html"
 TEST_SPLIT, MODEL, BASELINE, TOKENS, METRICS = "shards/test", "model", "baseline", "tokens", "metrics.json"
-HEADS = {MODEL: "with semantic loss", BASELINE: "without"}
+HEADS = {MODEL: "with semantic loss", BASELINE: "without semantic loss"}
 CURVES = {
     "pixel": "mean squared error of pixels",
     "semantic": "semantic loss (nats)",
@@ -96,9 +95,7 @@ def gather(demo: str, count: int) -> PageContent:
         names.get(example.label, example.key) if example.label is not None else example.key for example in examples
     ]
     pictures = load_examples(examples, model.config.input_size)
-    pyramid = TokenPyramid(
-        tuple(torch.cat(layers) for layers in zip(*(example.pyramid.layers for example in examples), strict=True))
-    )
+    pyramid = join_pyramids([example.pyramid for example in examples])
     drawings = [_pyramids(f"Test pictures as words, {HEADS[MODEL]}", model, pictures, pyramid, titles)]
     picture = png_bytes(usage_figure(usage.counts.tolist(), model.vocabulary.word_list))
     drawings.append(Drawing("Which words the layers use", "All of the test split, from the token table.", picture))
@@ -176,10 +173,9 @@ def _curves(demo: str) -> list[Drawing]:
 
 def _word_row(example: Example, title: str, model: SPAE) -> WordRow:
     words = model.vocabulary.word_list
-    layers = example.pyramid.layers[:WORD_LAYERS]
-    return WordRow(
-        example.key, title, tuple(tuple(words[number] for number in layer.flatten().tolist()) for layer in layers)
-    )
+    grids = [layer.reshape(-1, layer.shape[-1]).tolist() for layer in example.pyramid.layers[:WORD_LAYERS]]
+    layers = tuple(tuple(tuple(words[number] for number in line) for line in grid) for grid in grids)
+    return WordRow(example.key, title, layers)
 
 
 if __name__ == "__main__":

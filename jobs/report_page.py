@@ -10,16 +10,14 @@ from typing import Any
 from jobs.report_tables import at, comparison
 
 CAVEAT = (
-    "The captions on which the small CLIP was trained name the labels: it is a supervised classifier of digits, and the "
-    "first words distil it. That they are right shows that the semantic loss puts what CLIP sees into the top of the "
-    "pyramid, and that without this loss it is not there. It shows no transfer to classes that CLIP was not told about. "
-    "No pretrained CLIP was used."
+    "The captions on which the small CLIP was trained name the labels: it is a supervised classifier of digits, and "
+    "the first words distil it. That they are right shows that the semantic loss puts what CLIP sees into the top of "
+    "the pyramid, and that without this loss it is not there. It shows no transfer to classes that CLIP was not told "
+    "about. No pretrained CLIP was used."
 )
 SQL = """select key, label, vocabulary.word as first_word
 from '{tokens}/test-*.parquet' as tokens
 join '{tokens}/vocabulary.parquet' as vocabulary on vocabulary.id = tokens.layer_1[1]"""
-
-_PROTOCOL_NAMES = "split crop psnr batch device torch code_version model_fingerprint words_fingerprint".split()
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class WordRow:
-    """A row of the token table as words: the first layers, each in raster order."""
+    """A row of the token table as words: the first layers, each as the lines of its grid."""
 
     key: str
     name: str
-    layers: tuple[tuple[str, ...], ...]
+    layers: tuple[tuple[tuple[str, ...], ...], ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _lede(metrics: Mapping[str, Any]) -> str:
     facts = []
     if right is not None:
         other = "" if plain is None else f" (without the semantic loss: {plain:.1%})"
-        facts.append(f"The first word is the digit's own name for <b>{right:.1%}</b> of the test pictures{other}.")
+        facts.append(f"The first word names what is shown for <b>{right:.1%}</b> of the test pictures{other}.")
     if layers and at(layers, -1, "psnr") is not None:
         other = "" if nearest is None else f"; the nearest training picture reaches {nearest:.1f} dB"
         facts.append(
@@ -121,14 +119,17 @@ def _words(rows: Sequence[WordRow]) -> str:
     head = "".join(f"<th>layer {number}</th>" for number in range(1, len(rows[0].layers) + 1))
     body = ""
     for row in rows:
-        cells = "".join(f"<td>{' '.join(_word(word, row.name) for word in layer)}</td>" for layer in row.layers)
+        cells = "".join(f"<td>{_grid(layer, row.name)}</td>" for layer in row.layers)
         body += f"<tr><td>{html.escape(row.name)}</td><td class='key'>{html.escape(row.key)}</td>{cells}</tr>"
     return f"<table class='words'><thead><tr><th>class</th><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _word(word: str, name: str) -> str:
-    mark = " class='hit'" if word == name else ""
-    return f"<span{mark}>{html.escape(word)}</span>"
+def _grid(lines: Sequence[Sequence[str]], name: str) -> str:
+    rows = ""
+    for line in lines:
+        cells = (f"<td{' class=hit' if word == name else ''}>{html.escape(word)}</td>" for word in line)
+        rows += f"<tr>{''.join(cells)}</tr>"
+    return f"<table>{rows}</table>"
 
 
 def _protocol(metrics: Mapping[str, Any]) -> str:
@@ -136,12 +137,13 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     protocol = at(metrics, "model", "protocol")
     if not protocol:
         return ""
-    said = {name: at(protocol, name) for name in _PROTOCOL_NAMES}
-    text = (
-        "{samples} samples of the split {split}, {errors} that could not be decoded; {crop}; PSNR {psnr}; intervals are "
-        "95% (Wilson). Batches of {batch} on {device}, torch {torch}, spae {code_version}. Everything was tuned on val. "
-        "Model {model_fingerprint}, words {words_fingerprint}."
-    ).format(**said, samples=at(metrics, "model", "samples"), errors=at(metrics, "model", "errors"))
+    text = Template(
+        "$samples samples of the split $split, $errors that could not be decoded; $crop; PSNR $psnr; intervals are 95% "
+        "(Wilson). Batches of $batch on $device, torch $torch, spae $code_version. Everything was tuned on val. Model "
+        "$model_fingerprint, words $words_fingerprint."
+    ).safe_substitute(
+        {**protocol, "samples": at(metrics, "model", "samples"), "errors": at(metrics, "model", "errors")}
+    )
     return f"<p class='small'>{html.escape(text)}</p>"
 
 
@@ -170,8 +172,10 @@ table { border-collapse: collapse; margin: .6rem 0; }
 th { text-align: left; font-weight: 600; }
 th, td { padding: .22rem 1.1rem .22rem 0; border-bottom: 1px solid #e9ebee; vertical-align: top; }
 .figures td + td, .figures th + th { text-align: right; font-variant-numeric: tabular-nums; padding-left: 1.4rem; }
-.words span { display: inline-block; margin-right: .45rem; }
+.words table { margin: 0; }
+.words table td { border: 0; padding: 0 .8rem 0 0; font-size: .9em; }
 .words .hit { color: #b3261e; font-weight: 700; }
+td.key { white-space: nowrap; }
 .key, code, pre { font-family: ui-monospace, monospace; font-size: .85em; }
 pre { background: #f5f6f8; padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; max-width: 60rem; }
 .caveat { border-left: 4px solid #c26a1b; padding-left: 1rem; margin: 1.2rem 0; }
@@ -187,8 +191,8 @@ $summary
 $protocol
 $picture
 <h2>Words from the token table</h2>
-<p>Rows of the Parquet table, ids joined with <code>vocabulary.parquet</code>; the class's own name is marked. In SQL, for
-the first word:</p>
+<p>Rows of the Parquet table, ids joined with <code>vocabulary.parquet</code>; the class's own name is marked. The same
+in SQL, for the first word:</p>
 <pre>$sql</pre>
 $words
 $others

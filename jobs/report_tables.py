@@ -59,7 +59,8 @@ def comparison(documents: Sequence[Mapping[str, Any]]) -> list[TableRow]:
     lines: list[tuple[str, tuple[str | int, ...], Callable[[Any], str]]] = []
     for number in range(depth):
         words = next((at(document, "layers", number, "words_so_far") for document in documents), None)
-        lines.append((f"PSNR of layers 1 to {number + 1} ({words} words)", ("layers", number, "psnr"), _decibels))
+        title = f"PSNR of layers 1 to {number + 1}, {words} words" if number else "PSNR of layer 1"
+        lines.append((title, ("layers", number, "psnr"), _decibels))
     lines += _FIGURES
     for number in range(depth):
         lines.append((f"layer {number + 1}: words used, perplexity, top word", ("layers", number, "usage"), _usage))

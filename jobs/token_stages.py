@@ -7,7 +7,6 @@ without Ray: both stages are plain callables on rows.
 import dataclasses
 import json
 import math
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from jobs.token_tables import TableFooter, code_version, table_url, write_table
-from spae.evaluation.pictures import Pictures, Undecodable, encode_in_batches, read_pictures
+from spae.evaluation.pictures import Pictures, Undecodable, encode_in_batches, join_pyramids, read_pictures
 from spae.model import SPAE
 from spae.publishing import delete, join, publish
 from spae.pyramid import TokenPyramid
@@ -62,8 +61,8 @@ def decode_shard(row: Row, job: TokenJob) -> Row:
         try:
             for pictures in list(read_pictures(shard, job.input_size)):  # one, where the index tells the truth
                 pixels, samples = pictures.pixels, _to_json(pictures)
-        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            failure = f"{type(error).__name__}: {error}"
+        except (OSError, ValueError) as error:
+            failure = str(error) or repr(error)
     return {**row, "pixels": pixels, "pictures": samples, "failure": failure}
 
 
@@ -105,11 +104,13 @@ class ShardEncoder:
                 errors += part.errors
                 if len(part.keys):
                     pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch))
-        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-            return ShardOutcome(shard.name, shard.samples, failure=f"{type(error).__name__}: {error}")
+        except (OSError, ValueError) as error:
+            return ShardOutcome(shard.name, shard.samples, failure=str(error) or repr(error))
         publish_errors(self.job.output, shard, errors)
         footer = self._footer(shard, len(errors))
-        write_table(table_url(self.job.output, shard.name), keys, labels, _join(pyramids), footer)
+        write_table(
+            table_url(self.job.output, shard.name), keys, labels, join_pyramids(pyramids) if pyramids else None, footer
+        )
         return ShardOutcome(shard.name, shard.samples, len(errors))
 
     def _parts(self, shard: ShardInfo, row: Row) -> Iterator[Pictures]:
@@ -149,12 +150,6 @@ def publish_errors(output: str, shard: ShardInfo, errors: list[Undecodable]) -> 
         return
     rows = [json.dumps({**dataclasses.asdict(error), "source": shard.url}, ensure_ascii=False) for error in errors]
     publish(url, ("\n".join(rows) + "\n").encode())
-
-
-def _join(pyramids: list[TokenPyramid]) -> TokenPyramid | None:
-    if not pyramids:
-        return None
-    return TokenPyramid(tuple(torch.cat(layers) for layers in zip(*(one.layers for one in pyramids), strict=True)))
 
 
 def _to_json(pictures: Pictures) -> str:

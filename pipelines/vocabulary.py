@@ -217,7 +217,7 @@ def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: Vo
         logger.info("%7d tokens: %s", count, name)
     if len(lost) > flags.max_error_share * len(plan.words.words):
         share = 100 * len(lost) / len(plan.words.words)
-        logger.error("CLIP took none of %.2f%% of the words, over --max-error-share %g", share, flags.max_error_share)
+        logger.error("CLIP refused %.2f%% of the words, over --max-error-share %g", share, flags.max_error_share)
         return 1
     vocabulary.save(output)
     plan.parts.clear()

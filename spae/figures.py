@@ -26,10 +26,10 @@ INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"
 DPI = 160
 
 _LEGEND = (
-    "Above: the words of each layer where they stand in its grid, like words in like colours. "
+    "Above: the words of each layer where they stand in its grid, like words in like colours.\n"
     "Below: what layers 1 to l rebuild, and its PSNR."
 )
-_LARGEST_TYPE, _SMALLEST_TYPE = 15.0, 2.6
+_LARGEST_TYPE, _SMALLEST_TYPE = 15.0, 2.2
 _TYPE_SPREAD = 1.3  # largest over smallest type in one layer
 _TYPE_WIDTH = 0.66  # of a letter, in its size
 _FILLED = 0.92  # share of a cell that a word may take
@@ -106,7 +106,7 @@ def pyramid_figure(
     rows = math.ceil(len(examples) / cards_a_row)
     width, height = cards_a_row * card_width, rows * card_height + 0.75
     figure = _figure(width, height)
-    figure.text(0.2 / width, 1 - 0.3 / height, _LEGEND, fontsize=12, color=INK, va="center")
+    figure.text(0.2 / width, 1 - 0.35 / height, _LEGEND, fontsize=11, color=INK, va="center")
     for number, example in enumerate(examples):
         row, column = divmod(number, cards_a_row)
         left, top = column * card_width + 0.2, height - 0.6 - row * card_height

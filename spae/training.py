@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from spae.clip import ClipGuide, image_features, pool_sizes, sample_targets, similarity
 from spae.config import ObjectiveConfig, OptimizerConfig, TrainConfig
-from spae.data import Batch, DataPosition, StreamOrder
+from spae.data import Batch
 from spae.losses import commitment_loss, dynamic_weight, pixel_loss, semantic_loss
 from spae.model import SPAE, unit_pixels
+from spae.order import DataPosition, StreamOrder
 from spae.quantizers import Quantized
 
 _WEIGHT_HISTORY = 101  # steps over which the dynamic weight's median runs

@@ -5,6 +5,7 @@ the last one is filled up, which makes ids bit-equal for any neighbours and numb
 """
 
 import hashlib
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, cast
@@ -24,6 +25,8 @@ from spae.records import ShardInfo
 
 CROP = "short side resized (antialiased bicubic), centre crop"
 """How evaluation brings pictures to the input size (facts 8.17)."""
+
+_REMEDY = "mend it with `python -m pipelines.verify URL --repair`"
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,25 @@ class Pictures:
 def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[Pictures]:
     """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
 
-    At the end the tar must be the one of the index: ValueError where its checksum or number of samples is another.
+    ValueError where the tar is damaged, or at its end turns out not to be the one of the index.
     """
     if len(size) != 2:
         raise ValueError(f"input size {size} is no (height, width); only images can be read here")
+    found = 0
     with fsspec.open(shard.url, "rb") as file:
         stream = _Hashing(file)
-        found = 0
-        for part in _parts(
-            samples_of(cast(IO[bytes], stream), shard.url), (size[0], size[1]), most or max(shard.samples, 1)
-        ):
-            found += len(part.keys) + len(part.errors)
-            yield part
+        samples = samples_of(cast(IO[bytes], stream), shard.url)
+        try:
+            for part in _parts(samples, (size[0], size[1]), most or max(shard.samples, 1)):
+                found += len(part.keys) + len(part.errors)
+                yield part
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f"{shard.url} is damaged: {error}; {_REMEDY}") from error
         stream.finish()
     if stream.digest.hexdigest() != shard.sha256 or found != shard.samples:
         raise ValueError(
             f"{shard.url} holds {found} samples with sha256 {stream.digest.hexdigest()}, and its index says "
-            f"{shard.samples} with {shard.sha256}; mend it with `python -m pipelines.verify URL --repair`"
+            f"{shard.samples} with {shard.sha256}; {_REMEDY}"
         )
 
 
@@ -131,6 +136,11 @@ def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> Tok
         part = channels_first(pixels[start : start + batch])
         padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
         parts.append(model.encode(padded)[: len(part)].to("cpu"))
+    return join_pyramids(parts)
+
+
+def join_pyramids(parts: Sequence[TokenPyramid]) -> TokenPyramid:
+    """The pyramids of all parts, in order, as one batch."""
     return TokenPyramid(tuple(torch.cat(layers) for layers in zip(*(part.layers for part in parts), strict=True)))
 
 

@@ -20,12 +20,14 @@ import torch
 from jobs import tokenize_shards
 from jobs.cluster import connect
 from jobs.token_plan import make_plan, table_identity
-from jobs.token_stages import ShardEncoder, TokenJob, decode_shard
+from jobs.token_stages import ShardEncoder, decode_shard
 from jobs.token_tables import FoundTable, TableFooter, find_tables, read_tokens, write_table
 from spae.publishing import TEMPORARY_MARK
 from spae.records import load_index, token_schema
 from tests import tiny_spae
+from tests.clusters import free_port
 from tests.tiny_shards import samples, write_split
+from tests.tiny_tokens import token_job, tokenize_shard
 
 COUNTS = (9, 5, 7)
 BAD = 2  # the sample of the second shard that cannot be decoded
@@ -48,7 +50,7 @@ def split(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    connect("local", num_cpus=2)
     yield
     ray.shutdown()
 
@@ -67,23 +69,6 @@ def _run(model, split, output, *flags):
     )
 
 
-def _job(model, output, batch=4):
-    made = tiny_spae.model()
-    return TokenJob(
-        model=model,
-        model_fingerprint=made.fingerprint,
-        output=str(output),
-        input_size=made.config.input_size,
-        batch=batch,
-        device="cpu",
-    )
-
-
-def _tokenize_here(job, shard):
-    """Both stages in this process; what they say of the shard."""
-    return ShardEncoder(job)(decode_shard(dataclasses.asdict(shard), job))
-
-
 def _words(folder):
     """Ids of every sample in a folder by key."""
     rows = {}
@@ -95,6 +80,13 @@ def _words(folder):
 
 def _times(folder):
     return {path.name: path.stat().st_mtime_ns for path in Path(folder).glob("test-*.parquet")}
+
+
+def test_a_process_that_is_connected_stays_so(cluster):
+    job = ray.get_runtime_context().get_job_id()
+    connect(f"127.0.0.1:{free_port()}")
+    assert ray.get_runtime_context().get_job_id() == job
+    assert ray.cluster_resources()["CPU"] == 2
 
 
 def test_every_shard_has_a_table_by_the_contract(tables, model, split):
@@ -143,7 +135,7 @@ def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
 
 def test_two_workers_and_one_process_give_the_same_words(tables, model, split, tmp_path):
     for shard in reversed(load_index(split).shards):
-        assert _tokenize_here(_job(model, tmp_path), shard)["failure"] == ""
+        assert tokenize_shard(token_job(model, tmp_path), shard)["failure"] == ""
     assert _words(tmp_path) == _words(tables)
 
 
@@ -152,7 +144,7 @@ def test_words_do_not_depend_on_the_shard_or_the_place_in_it(tables, model, tmp_
     shuffled = [everything[index] for index in torch.randperm(len(everything)).tolist()]
     other = write_split(tmp_path / "split", [shuffled[:2], shuffled[2:13], shuffled[13:]])
     for shard in load_index(other).shards:
-        _tokenize_here(_job(model, tmp_path / "tokens"), shard)
+        tokenize_shard(token_job(model, tmp_path / "tokens"), shard)
     words, expected = _words(tmp_path / "tokens"), _words(tables)
     assert {key: words[key] for key in expected} == expected
 
@@ -214,26 +206,27 @@ def test_another_model_is_refused_and_replaces_if_asked(tables, split, tmp_path,
     assert {table.footer.model_fingerprint for table in find_tables(str(output)).values()} == {other.fingerprint}
 
 
-def test_a_pilot_is_kept_by_the_full_run(model, split, cluster, tmp_path):
-    flags = ("--max-error-share", "0.2")
-    assert _run(model, split, tmp_path, *flags, "--limit", "1") == 0
-    before = _times(tmp_path)
-    assert list(before) == ["test-000000.parquet"]
-    assert _run(model, split, tmp_path, *flags) == 0
-    assert len(_times(tmp_path)) == 3
-    assert _times(tmp_path)["test-000000.parquet"] == before["test-000000.parquet"]
-
-
-def test_a_cut_tar_is_named_and_the_others_are_done(model, split, cluster, tmp_path, caplog):
-    source = tmp_path / "split"
+def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_path, caplog):
+    source, output = tmp_path / "split", tmp_path / "tokens"
     source.mkdir()
     for path in Path(split).iterdir():
         (source / path.name).write_bytes(path.read_bytes())
+    tokenize_shard(token_job(model, output), load_index(split).shards[0])
+    before = _times(output)
     tar = source / "test-000002.tar"
     tar.write_bytes(tar.read_bytes()[:4000])
-    assert _run(model, source, tmp_path / "tokens", "--max-error-share", "0.2") == 1
+    assert _run(model, source, output, "--max-error-share", "0.2") == 1
     assert re.search("test-000002 gets no table: .*unexpected end of data", caplog.text)
-    assert sorted(_times(tmp_path / "tokens")) == ["test-000000.parquet", "test-000001.parquet"]
+    assert sorted(_times(output)) == ["test-000000.parquet", "test-000001.parquet"]
+    assert _times(output)["test-000000.parquet"] == before["test-000000.parquet"]
+
+
+def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    tokenize_shard(token_job(model, tmp_path), load_index(split).shards[0])
+    assert _run(model, split, tmp_path, "--limit", "1") == 0
+    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
+    assert json.loads((tmp_path / "manifest.json").read_text())["samples"] == 9
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
@@ -264,9 +257,9 @@ def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
 
 def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_path, monkeypatch):
     shard = load_index(split).shards[1]
-    _tokenize_here(_job(model, tmp_path / "block"), shard)
+    tokenize_shard(token_job(model, tmp_path / "block"), shard)
     monkeypatch.setattr("jobs.token_stages.BLOCK_BYTES", 4 * 16 * 16 * 3)  # one batch at a time
-    job = _job(model, tmp_path / "parts")
+    job = token_job(model, tmp_path / "parts")
     row = decode_shard(dataclasses.asdict(shard), job)
     assert row["pictures"] == ""
     assert ShardEncoder(job)(row)["errors"] == 1
@@ -275,7 +268,7 @@ def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_pa
 
 
 def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):
-    job = dataclasses.replace(_job(model, tmp_path), model_fingerprint="0" * 64)
+    job = dataclasses.replace(token_job(model, tmp_path), model_fingerprint="0" * 64)
     with pytest.raises(ValueError, match="was 0000"):
         ShardEncoder(job)
 
@@ -285,7 +278,7 @@ def test_old_dead_letters_go_when_a_shard_is_sound(model, split, tmp_path):
     stale = tmp_path / "errors" / f"{shards[0].name}.jsonl"
     stale.parent.mkdir()
     stale.write_text("{}\n")
-    _tokenize_here(_job(model, tmp_path), shards[0])
+    tokenize_shard(token_job(model, tmp_path), shards[0])
     assert not stale.exists()
 
 
@@ -355,14 +348,6 @@ def test_a_shard_that_was_made_anew_is_a_conflict(split):
     assert make_plan(shards, tables, table_identity(made), replace=True).todo == shards
     current = {"test-000000": FoundTable(dataclasses.replace(footer, source_sha256=shards[0].sha256, batch=1), 1)}
     assert make_plan(shards, current, table_identity(made), replace=False).done == shards[:1]
-
-
-def test_connecting_where_nothing_answers_is_a_clear_error(monkeypatch):
-    if ray.is_initialized():
-        pytest.skip("this process is connected already")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(ValueError, match="no Ray cluster answers"):
-        connect()
 
 
 @pytest.mark.slow

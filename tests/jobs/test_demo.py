@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import tyro
+
+from jobs import demo, demo_seeds, train
+from jobs.demo_clip import DemoClipConfig
+from jobs.evaluate import EvaluateFlags
+from jobs.export import ExportFlags
+from jobs.tokenize_shards import TokenizeFlags
+from pipelines.images import ImagesFlags
+from pipelines.vocabulary import VocabularyFlags
+from spae.records import load_index
+from tests import tiny_models
+
+FLAGS = {
+    "pipelines.images": ImagesFlags,
+    "pipelines.vocabulary": VocabularyFlags,
+    "jobs.demo_clip": DemoClipConfig,
+    "jobs.evaluate": EvaluateFlags,
+    "jobs.export": ExportFlags,
+    "jobs.tokenize_shards": TokenizeFlags,
+}
+
+
+def understood(stage):
+    if stage.module == "jobs.train":
+        return train.parse_flags(stage.flags)
+    return tyro.cli(FLAGS[stage.module], args=stage.flags)
+
+
+def test_every_command_of_the_demo_is_understood():
+    stages = demo.demo_stages(demo.DemoFlags(output="runs/demo", steps=7))
+    parsed = [understood(stage) for stage in stages]
+    assert len(parsed) == len(stages) == 12
+    trained = [flags for flags in parsed if isinstance(flags, train.TrainFlags)]
+    assert [flags.config.objective.semantic_weight for flags in trained] == [1.0, 0.0]
+    assert {flags.config.steps for flags in trained} == {7}
+
+
+def test_test_pictures_are_only_tokenized_and_scored():
+    for stage in demo.demo_stages(demo.DemoFlags()):
+        if "runs/demo/shards/test" in stage.flags:
+            assert stage.module in ("jobs.tokenize_shards", "jobs.evaluate")
+
+
+def test_a_failing_stage_ends_the_demo(capfd):
+    with pytest.raises(SystemExit, match="Export nothing failed with status 2"):
+        demo.Stage("Export nothing", "jobs.export", ("--run", "/nowhere", "--output", "/nowhere")).run()
+    assert "python -m jobs.export --run /nowhere" in capfd.readouterr().out
+
+
+def test_held_out_digits_are_left_out(tmp_path):
+    split = tiny_models.save_digit_split(tmp_path / "train", "train", limit=60)
+    folder = demo_seeds.write_class_folders(split, tmp_path / "eight")
+    assert not {"three", "seven"} & {path.name for path in folder.iterdir()}
+    pictures = len(list(folder.glob("*/*.png")))
+    assert 35 < pictures < load_index(split).samples == 60
+
+
+def test_the_spread_is_told(tmp_path):
+    document = {
+        "first_word": {"value": 0.98},
+        "baselines": {"learnt_map": {"value": 0.99}},
+        "layers": [{"psnr": 23.0, "usage": {"perplexity": 90.0}}],
+    }
+    other = json.loads(json.dumps(document))
+    other["layers"][0]["psnr"] = 25.0
+    text = demo_seeds.summary({"model": [document, other]}, {"three": {"five": 9, "eight": 4}})
+    assert "24.0 (23.0 to 25.0)" in text
+    assert "first words of three, which nothing was trained on: five 9, eight 4" in text
+
+
+def test_seeds_need_a_finished_demo(tmp_path, caplog):
+    assert demo_seeds.main(["--output", str(tmp_path)]) == 2
+    assert "no finished demo" in caplog.text

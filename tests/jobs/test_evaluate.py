@@ -1,0 +1,166 @@
+import dataclasses
+import json
+import logging
+
+import pytest
+
+from jobs import evaluate
+from jobs.report_tables import MISSING, at, comparison, text_table
+from spae.clip import load_clip, prompt_features, semantics_record
+from spae.vocabulary import Vocabulary
+from tests import tiny_spae
+from tests.tiny_models import causal_clip
+from tests.tiny_shards import samples, write_split
+from tests.tiny_tokens import tokenize_split
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, a training and a test split, a CLIP with its vocabulary, and token tables."""
+    root = tmp_path_factory.mktemp("evaluate")
+    model = tiny_spae.model()
+    model.save_pretrained(str(root / "model"))
+    write_split(root / "train", [samples(20, seed=9)], "train")
+    test = write_split(root / "test", [samples(9), samples(6, seed=1)])
+    guide = load_clip(causal_clip(root / "clip"))
+    plain, templates = tiny_spae.vocabulary(), ("a {}.",)
+    dataclasses.replace(
+        plain,
+        semantics=prompt_features(guide.model, guide.tokenizer, plain.word_list, templates),
+        record=dataclasses.replace(plain.record, semantics=semantics_record(guide, "one", templates)),
+    ).save(str(root / "vocabulary"))
+    tokenize_split(str(root / "model"), test, str(root / "tokens"))
+    return root
+
+
+def _run(folder, *flags, output="score.json"):
+    arguments = {"--model": "model", "--shards": "test", "--output": output}
+    paths = [part for flag, name in arguments.items() for part in (flag, str(folder / name))]
+    return evaluate.main([*paths, "--batch", "4", *flags])
+
+
+def _score(folder, *flags):
+    assert _run(folder, *flags) == 0
+    return json.loads((folder / "score.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def full(folder):
+    """The document with all that can be asked for."""
+    clip = ("--vocabulary", str(folder / "vocabulary"), "--clip", f"local-dir:{folder / 'clip'}")
+    return _score(folder, "--tokens", str(folder / "tokens"), "--train-shards", str(folder / "train"), *clip)
+
+
+def test_the_document_holds_scores_and_the_protocol(full, folder):
+    assert (full["samples"], full["errors"]) == (15, 0)
+    assert [layer["words_so_far"] for layer in full["layers"]] == [1, 5, 21, 37]
+    assert all(layer["psnr"] > 0 and layer["usage"]["top_word"].startswith("word") for layer in full["layers"])
+    assert full["first_word"]["samples"] == full["baselines"]["learnt_map"]["samples"] == 15
+    assert full["baselines"]["pictures"] == 20
+    assert full["swapped"]["lost"] == pytest.approx(full["layers"][3]["psnr"] - full["swapped"]["psnr"])
+    assert 0 <= full["clip"]["zero_shot"]["share"] <= 1
+    assert all(-1 <= layer["clip_score"] <= 1 for layer in full["layers"])
+    protocol = full["protocol"]
+    assert protocol["model_fingerprint"] == tiny_spae.model().fingerprint
+    assert protocol["split"] == "test"
+    assert list(protocol["source_sha256"]) == ["test-000000", "test-000001"]
+    assert "crop" in protocol["crop"]
+
+
+def test_stored_and_fresh_words_score_the_same(full, folder):
+    fresh = _score(folder)
+    for name in ("first_word", "swapped", "samples"):
+        assert fresh[name] == full[name]
+    for one, other in zip(fresh["layers"], full["layers"], strict=True):
+        assert (one["psnr"], one["usage"]) == (other["psnr"], other["usage"])
+    assert (fresh["baselines"], fresh["clip"]) == (None, None)
+
+
+def test_layers_and_shards_can_be_limited(folder):
+    score = _score(folder, "--layers", "1,4", "--limit", "1")
+    assert score["samples"] == 9
+    assert ["psnr" in layer for layer in score["layers"]] == [True, False, False, True]
+
+
+def test_a_table_is_printed(folder, capsys):
+    _score(folder)
+    printed = capsys.readouterr().out
+    assert "PSNR of layer 1 " in printed
+    assert "PSNR of layers 1 to 4, 37 words" in printed
+    assert "first word is the class's name" in printed
+    assert MISSING not in [line.split()[-1] for line in printed.splitlines()]
+
+
+def test_undecodable_samples_are_counted_and_too_many_fail(folder, tmp_path, caplog):
+    broken = samples(10)
+    broken[4] = (broken[4][0], b"x", 0)
+    shards = write_split(tmp_path / "split", [broken])
+    arguments = ["--model", str(folder / "model"), "--shards", shards, "--output", str(tmp_path / "score.json")]
+    assert evaluate.main(arguments) == 1
+    assert "1 samples cannot be decoded" in caplog.text
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert (score["samples"], score["errors"]) == (9, 1)
+    assert evaluate.main([*arguments, "--max-error-share", "0.1"]) == 0
+
+
+def test_words_of_another_model_are_refused(folder, tmp_path, caplog):
+    other = tiny_spae.model(seed=1)
+    other.save_pretrained(str(tmp_path / "model"))
+    tokens, output = str(folder / "tokens"), str(tmp_path / "score.json")
+    arguments = ["--model", str(tmp_path / "model"), "--shards", str(folder / "test"), "--output", output]
+    assert evaluate.main([*arguments, "--tokens", tokens]) == 1
+    assert other.fingerprint in caplog.text
+    assert tiny_spae.model().fingerprint in caplog.text
+    assert not (tmp_path / "score.json").exists()
+
+
+def test_a_missing_table_is_named(folder, caplog):
+    assert _run(folder, "--tokens", str(folder / "nowhere")) == 1
+    assert "test-000000.parquet does not exist" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--clip", "local-dir:x"], "belong together"),
+        (["--layers", "9"], "outside 1 to 4"),
+        (["--layers", "one"], "--layers one must be all"),
+        (["--shards", "nowhere"], "does not exist"),
+        (["--batch", "0"], "at least 1"),
+    ],
+)
+def test_unusable_arguments_end_with_2(folder, flags, message, caplog, capsys):
+    try:
+        status = _run(folder, *flags)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert message in caplog.text + capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_vocabulary_of_other_words_is_refused(folder, tmp_path, caplog):
+    tiny_spae.vocabulary(words=30).save(str(tmp_path / "other"))
+    assert _run(folder, "--vocabulary", str(tmp_path / "other"), "--clip", f"local-dir:{folder / 'clip'}") == 2
+    assert Vocabulary.load(str(tmp_path / "other")).words_fingerprint in caplog.text
+
+
+def test_a_vocabulary_without_semantics_is_refused(folder, tmp_path, caplog):
+    tiny_spae.vocabulary().save(str(tmp_path / "plain"))
+    assert _run(folder, "--vocabulary", str(tmp_path / "plain"), "--clip", f"local-dir:{folder / 'clip'}") == 2
+    assert "holds no semantics" in caplog.text
+
+
+def test_documents_stand_beside_each_other(full):
+    rows = {row.title: row.values for row in comparison([full, {"layers": []}])}
+    assert rows["PSNR of layer 1"] == (f"{full['layers'][0]['psnr']:.2f} dB", MISSING)
+    assert comparison([{}]) == []
+    text = text_table(comparison([full, full]), ["one", "other"])
+    widths = {len(line) for line in text.splitlines()}
+    assert len(widths) == 1, "columns are aligned to the right"
+    assert at(full, "layers", 99, "psnr") is None
+
+
+def test_the_counts_end_the_run(folder, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(folder) == 0
+    assert "in 15, out 15, failed 0" in caplog.text

@@ -1,0 +1,103 @@
+import html
+import json
+import re
+import shutil
+
+import duckdb
+import pytest
+from PIL import Image
+
+from jobs import evaluate, report
+from jobs.report_page import CAVEAT, SQL
+from tests import tiny_spae
+from tests.tiny_shards import CLASSES, samples, write_split
+from tests.tiny_tokens import tokenize_split
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder as the demo leaves it, small."""
+    root = tmp_path_factory.mktemp("demo")
+    tiny_spae.model().save_pretrained(str(root / "model"))
+    tiny_spae.model(seed=1).save_pretrained(str(root / "baseline"))
+    split = write_split(root / "shards/test", [samples(7), samples(6, seed=1)])
+    tokenize_split(str(root / "model"), split, root / "tokens")
+    scores = {}
+    for name in ("model", "baseline"):
+        flags = {"--model": name, "--shards": "shards/test", "--output": f"scores/{name}.json"}
+        assert evaluate.main([part for flag, path in flags.items() for part in (flag, str(root / path))]) == 0
+        scores[name] = json.loads((root / f"scores/{name}.json").read_text())
+    (root / "metrics.json").write_text(json.dumps({**scores, "seconds": {"Train <it>": 3.0, "Score": 1.5}}))
+    (root / "model-run").mkdir()
+    rows = [{"step": step, "pixel": 1 / step} for step in (1, 2, 3)]
+    (root / "model-run/history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(demo):
+    assert report.main(["--demo", str(demo), "--examples", "4"]) == 0
+    return (demo / "report.html").read_text()
+
+
+def test_the_picture_is_a_png(page, demo):
+    with Image.open(demo / "report.png") as picture:
+        assert picture.width > 1000
+        darkest, lightest = picture.convert("L").getextrema()
+        assert darkest < 40 < 250 < lightest
+
+
+def test_the_page_needs_nothing_else(page):
+    assert not re.search(r"<script|src=['\"](?!data:)|href=", page)
+    assert page.count("data:image/png;base64,") == 4, "words, usage, the baseline's words, curves"
+
+
+def test_models_stand_beside_each_other_with_the_caveat(page, demo):
+    scores = json.loads((demo / "metrics.json").read_text())
+    for name in ("model", "baseline"):
+        assert f"{scores[name]['layers'][3]['psnr']:.2f} dB" in page
+    assert "<th>with semantic loss</th><th>without semantic loss</th>" in page
+    assert html.escape(CAVEAT) in page
+    assert scores["model"]["protocol"]["model_fingerprint"] in page
+
+
+def test_words_are_those_of_the_token_table(page, demo):
+    keys = re.findall(r"<td class='key'>([^<]+)</td>", page)
+    assert len(keys) == 4
+    rows = duckdb.sql(SQL.format(tokens=demo / "tokens")).fetchall()
+    first = {key: (label, word) for key, label, word in rows}
+    assert len(first) == 13
+    for key in keys:
+        label, word = first[key]
+        assert re.search(
+            rf"<td>{CLASSES[label]}</td><td class='key'>{key}</td><td><table><tr><td( class=hit)?>{word}</td></tr>",
+            page,
+        )
+    assert {first[key][0] for key in keys} == {0, 1, 2}, "as many classes as there are"
+
+
+def test_what_stages_are_called_cannot_break_the_page(page):
+    assert "Train &lt;it&gt; 3 s; Score 2 s; 4 s in all" in page
+
+
+def test_what_is_missing_is_said(demo, tmp_path, caplog):
+    for name in ("model", "tokens", "shards"):
+        shutil.copytree(demo / name, tmp_path / name)
+    assert report.main(["--demo", str(tmp_path)]) == 0
+    assert "metrics.json does not exist" in caplog.text
+    assert "baseline holds no model" in caplog.text
+    page = (tmp_path / "report.html").read_text()
+    assert "metrics.json does not exist" in page
+    assert page.count("data:image/png;base64,") == 2
+    (tmp_path / "metrics.json").write_text('{"model": {"samples": 3}}')
+    assert report.main(["--demo", str(tmp_path)]) == 0
+    assert "holds no scores of the baseline" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("missing", "message"), [("model", "neither a folder"), ("tokens", "does not exist")])
+def test_without_model_or_tokens_there_is_no_report(demo, tmp_path, caplog, missing, message):
+    for name in {"model", "tokens", "shards"} - {missing}:
+        shutil.copytree(demo / name, tmp_path / name)
+    assert report.main(["--demo", str(tmp_path)]) == 2
+    assert message in caplog.text
+    assert not (tmp_path / "report.html").exists()

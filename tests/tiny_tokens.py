@@ -1,0 +1,35 @@
+"""Token tables written in the test's own process, by the two stages without Ray."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jobs.token_stages import ShardEncoder, TokenJob, decode_shard
+from jobs.token_tables import publish_vocabulary
+from spae.model import SPAE
+from spae.records import ShardInfo, load_index
+
+
+def token_job(model: str, output: str | Path, batch: int = 4) -> TokenJob:
+    """The job of a model folder."""
+    loaded = SPAE.from_pretrained(model)
+    return TokenJob(
+        model=model,
+        model_fingerprint=loaded.fingerprint,
+        output=str(output),
+        input_size=loaded.config.input_size,
+        batch=batch,
+        device="cpu",
+    )
+
+
+def tokenize_shard(job: TokenJob, shard: ShardInfo) -> dict[str, Any]:
+    """What the stages say of a shard."""
+    return ShardEncoder(job)(decode_shard(dataclasses.asdict(shard), job))
+
+
+def tokenize_split(model: str, split: str, output: str | Path, batch: int = 4) -> None:
+    """Write the tables of a split, and the vocabulary beside them."""
+    for shard in load_index(split).shards:
+        assert tokenize_shard(token_job(model, output, batch), shard)["failure"] == ""
+    publish_vocabulary(str(output), SPAE.from_pretrained(model))

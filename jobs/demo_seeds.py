@@ -7,6 +7,7 @@ training, and the words of the test split's threes and sevens are counted.
 """
 
 import collections
+import itertools
 import json
 import logging
 import statistics
@@ -18,7 +19,17 @@ from typing import Any
 
 import tyro
 
-from jobs.demo import DIGITS, DemoFlags, Stage, Training, clip_stage, score_stage, training_stages, vocabulary_stage
+from jobs.demo import (
+    DIGITS,
+    DemoFlags,
+    Stage,
+    Training,
+    clip_stage,
+    run_stages,
+    score_stage,
+    training_stages,
+    vocabulary_stage,
+)
 from spae.data import load_pictures, read_samples
 from spae.model import SPAE
 from spae.records import load_index
@@ -26,7 +37,9 @@ from spae.records import load_index
 logger = logging.getLogger(__name__)
 
 SEEDS = (0, 1, 2)
+NAMES = ("model", "baseline")
 HELD_OUT = (3, 7)
+HELD_OUT_MODEL = "seeds/held-out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,49 +63,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s holds no finished demo; run `python -m jobs.demo --output %s` first", folder, folder)
         return 2
     demo = DemoFlags(output=flags.output, steps=flags.steps, workers=flags.workers)
-    scores = {name: seed_scores(demo, guided=name == "model") for name in ("model", "baseline")}
-    unseen = held_out_words(demo)
+    write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
+    try:
+        run_stages([*seed_stages(demo), *held_out_stages(demo)])
+    except RuntimeError as error:
+        logger.error("%s; mend it and run the same command again, which continues", error)
+        return 1
+    scores = {
+        name: [json.loads((folder / f"seeds/{name}-{seed}.json").read_text()) for seed in SEEDS] for name in NAMES
+    }
+    unseen = first_words(SPAE.from_pretrained(str(folder / HELD_OUT_MODEL)), str(folder / "shards/test"))
     (folder / "seeds.json").write_text(json.dumps({"scores": scores, "held_out": unseen}, indent=1))
     sys.stdout.write(summary(scores, unseen))
     return 0
 
 
-def seed_scores(demo: DemoFlags, *, guided: bool) -> list[dict[str, Any]]:
-    """Train and score one model a seed; the scores of the test split."""
-    name, documents = "model" if guided else "baseline", []
-    for seed in SEEDS:
-        training = Training(f"seeds/{name}-{seed}", guided, seed)
-        output = f"seeds/{name}-{seed}.json"
-        for stage in (*training_stages(demo, training), score_stage(demo, training.folder, output)):
-            stage.run()
-        documents.append(json.loads(Path(demo.output, output).read_text()))
-    return documents
+def seed_stages(demo: DemoFlags) -> list[Stage]:
+    """Train and score a model with and one without semantic loss a seed."""
+    stages = [Stage("verify", "pipelines.verify", (f"{demo.output}/shards/train",))]
+    for name, seed in itertools.product(NAMES, SEEDS):
+        training = Training(f"seeds/{name}-{seed}", name == "model", seed)
+        stages += training_stages(demo, training, after="verify")
+        exported = (f"export {name}-{seed}",)
+        stages.append(score_stage(demo, training.folder, f"seeds/{name}-{seed}.json", exported))
+    return stages
 
 
-def held_out_words(demo: DemoFlags) -> dict[str, dict[str, int]]:
-    """Train CLIP and tokenizer without some digits; how often each first word stands for them in the test split."""
+def held_out_stages(demo: DemoFlags) -> list[Stage]:
+    """Train CLIP and tokenizer without the held-out digits."""
     folder = Path(demo.output)
-    pictures = write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
-    shards = (
-        "--source",
-        "folder",
-        "--input",
-        str(pictures),
-        "--output",
-        str(folder / "seeds/shards"),
-        "--split",
-        "train",
-    )
-    training = Training("seeds/held-out", True, 0, "seeds/shards/train", "seeds/clip", "seeds/vocabulary")
-    labels = ",".join(map(str, HELD_OUT))
-    for stage in (
-        Stage("Shard eight digits", "pipelines.images", (*shards, "--split", "train")),
-        clip_stage(demo, training.clip, "--hold-out", labels),
-        vocabulary_stage(demo, training.clip, training.vocabulary),
-        *training_stages(demo, training),
-    ):
-        stage.run()
-    return first_words(SPAE.from_pretrained(str(folder / training.folder)), str(folder / "shards/test"))
+    pictures, shards = folder / "seeds/eight-digits", folder / "seeds/shards"
+    source = ("--source", "folder", "--input", str(pictures), "--output", str(shards), "--split", "train")
+    training = Training(HELD_OUT_MODEL, True, 0, "seeds/shards/train", "seeds/clip", "seeds/vocabulary")
+    return [
+        Stage("shard eight", "pipelines.images", source),
+        clip_stage(demo, training.clip, "--hold-out", ",".join(map(str, HELD_OUT)), after=("shard eight",)),
+        vocabulary_stage(demo, training.clip, training.vocabulary, after="clip"),
+        *training_stages(demo, training, after="vocabulary"),
+    ]
 
 
 def write_class_folders(split: str, folder: Path) -> Path:

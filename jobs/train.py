@@ -5,6 +5,7 @@ A run folder (any fsspec URL) holds `config.json` (all that decides the run), `h
 """
 
 import dataclasses
+import functools
 import itertools
 import logging
 import os
@@ -24,7 +25,6 @@ import tyro
 from jobs.cluster import connect
 from jobs.progress import Progress
 from jobs.runs import STATE_FILE, claim_run, run_record
-from spae.clip import load_clip, require_same_clip
 from spae.config import TrainConfig
 from spae.data import BatchPlan, batches, load_pictures, read_samples
 from spae.model import SPAE
@@ -227,9 +227,11 @@ def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
 def _guidance(job: TrainFlags, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
     if job.clip is None or vocabulary.semantics is None or vocabulary.record.semantics is None:
         return None
+    from spae.clip import image_features, load_clip, require_same_clip  # open_clip takes five seconds a process
+
     guide = load_clip(job.clip, job.clip_weights, device)
     require_same_clip(guide, vocabulary.record.semantics)
-    return Guidance(guide, vocabulary.semantics.to(device))
+    return Guidance(functools.partial(image_features, guide), vocabulary.semantics.to(device))
 
 
 def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""CLIP as the judge of words: prompt features, image features, similarity and candidate pools (equations 4 to 6).
+"""CLIP as the judge of words: prompt features (equation 5) and image features.
 
 Any open_clip model will do: a name with weights, `local-dir:FOLDER` or `hf-hub:ORG/NAME`. It is frozen; no gradient
 passes. This file knows neither codebooks nor losses: it says which words suit an image, by id.
@@ -151,37 +151,6 @@ def image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:
         resized = functional.interpolate(resized, (side, side), mode=guide.interpolation, antialias=True).clamp(0, 1)
     mean, std = (resized.new_tensor(values)[:, None, None] for values in (guide.mean, guide.std))
     return functional.normalize(guide.model.encode_image((resized - mean) / std).float(), dim=-1)
-
-
-def similarity(image: Tensor, semantics: Tensor) -> Tensor:
-    """Equation 6: cosines of image features (B, E) and word semantics (K, E), min-max normalised per image, (B, K).
-
-    The best word of an image has exactly 1, the worst 0; where all words are equal, all have 1.
-    """
-    cosines = image @ semantics.T
-    low, high = cosines.aminmax(dim=1, keepdim=True)
-    return torch.where(high == low, torch.ones_like(cosines), (cosines - low) / (high - low))
-
-
-def pool_sizes(similarities: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """How many words (B, D') of similarities (B, K) reach each of the D' thresholds (equation 4); at least one."""
-    return torch.stack([(similarities >= threshold).sum(1) for threshold in thresholds], dim=1)
-
-
-def sample_targets(similarities: Tensor, threshold: float, draws: Tensor) -> Tensor:
-    """Word ids int64 (B, n), uniform over each image's pool {k: s >= threshold} (equations 4 and 7).
-
-    Args:
-        similarities: (B, K) from `similarity`.
-        threshold: rho of the layer, in [0, 1].
-        draws: (B, n) uniform in [0, 1); the same draws give the same ids on any device.
-
-    The j-th member of a pool, in id order, is where the running count of members reaches j: no sort, no loop.
-    """
-    members = (similarities >= threshold).cumsum(1, dtype=torch.int32)
-    sizes = members[:, -1:]
-    chosen = (draws.double() * sizes).long().clamp(max=sizes - 1)
-    return torch.searchsorted(members, (chosen + 1).int()).long()
 
 
 def semantics_record(guide: ClipGuide, template_set: str, templates: Sequence[str]) -> SemanticsRecord:

@@ -7,17 +7,18 @@ for bit. Nothing in a step waits for the device; numbers leave it at log steps.
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from spae.clip import ClipGuide, image_features, pool_sizes, sample_targets, similarity
 from spae.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from spae.data import Batch
 from spae.losses import commitment_loss, dynamic_weight, pixel_loss, semantic_loss
 from spae.model import SPAE, unit_pixels
 from spae.order import DataPosition, StreamOrder
+from spae.pools import pool_sizes, sample_targets, similarity
 from spae.quantizers import Quantized
 
 _WEIGHT_HISTORY = 101  # steps over which the dynamic weight's median runs
@@ -26,10 +27,12 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Guidance:
-    """What judges words while training: CLIP, and its features (K, E) of the vocabulary's words."""
+    """What judges words while training: CLIP's view of pictures and of the vocabulary's words."""
 
-    clip: ClipGuide
+    image_features: Callable[[Tensor], Tensor]
+    """Pixels float (B, 3, H, W) in [0, 1] -> unit-norm features (B, E), without gradient."""
     semantics: Tensor
+    """Features of the words (K, E), equation 5."""
 
 
 class Objective:
@@ -68,7 +71,7 @@ class Objective:
         """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
         assert self.guidance is not None
         pixels = unit_pixels(batch.pixels)
-        scores = similarity(image_features(self.guidance.clip, pixels), self.guidance.semantics)
+        scores = similarity(self.guidance.image_features(pixels), self.guidance.semantics)
         thresholds = self.config.semantic_thresholds
         sizes = model.config.layer_sizes[: self.guided_layers]
         draws = batch.draws.split(list(sizes), 1)

@@ -44,9 +44,38 @@ def test_test_pictures_are_only_tokenized_and_scored():
             assert stage.module in ("jobs.tokenize_shards", "jobs.evaluate")
 
 
+def test_every_stage_needs_what_is_there():
+    demo_flags = demo.DemoFlags()
+    for stages in (
+        demo.demo_stages(demo_flags),
+        [*demo_seeds.seed_stages(demo_flags), *demo_seeds.held_out_stages(demo_flags)],
+    ):
+        titles = [stage.title for stage in stages]
+        assert len(set(titles)) == len(titles)
+        assert {need for stage in stages for need in stage.after} <= set(titles)
+        assert all(understood(stage) for stage in stages if stage.module != "pipelines.verify")
+
+
+def test_stages_run_after_those_they_need(capfd):
+    """`python -m this` and its like: real processes, whose order their output tells."""
+    stages = [
+        demo.Stage("last", "platform", (), ("first", "second")),
+        demo.Stage("second", "this", (), ("first",)),
+        demo.Stage("first", "no_such_module", ()),
+    ]
+    with pytest.raises(RuntimeError, match="first failed with status 1"):
+        demo.run_stages(stages)
+    assert "Zen of Python" not in capfd.readouterr().out
+    seconds = demo.run_stages([stages[0], stages[1], demo.Stage("first", "sysconfig", ())])
+    printed = capfd.readouterr().out
+    assert set(seconds) == {"first", "second", "last"}
+    assert printed.index("first ") < printed.index("second ") < printed.index("last ")
+    assert "second            | The Zen of Python" in printed
+
+
 def test_a_failing_stage_ends_the_demo(capfd):
-    with pytest.raises(SystemExit, match="Export nothing failed with status 2"):
-        demo.Stage("Export nothing", "jobs.export", ("--run", "/nowhere", "--output", "/nowhere")).run()
+    with pytest.raises(RuntimeError, match="export nothing failed with status 2"):
+        demo.Stage("export nothing", "jobs.export", ("--run", "/nowhere", "--output", "/nowhere")).run()
     assert "python -m jobs.export --run /nowhere" in capfd.readouterr().out
 
 

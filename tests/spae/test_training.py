@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import os
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from spae.clip import load_clip
+from spae.clip import image_features, load_clip
 from spae.codebook import Codebook
 from spae.config import OptimizerConfig
 from spae.data import Batch, BatchPlan, batches
@@ -128,7 +129,7 @@ def test_a_state_holds_plain_values_only():
 def guidance(tmp_path_factory):
     clip = load_clip(tiny_models.causal_clip(tmp_path_factory.mktemp("clip")))
     features = torch.nn.functional.normalize(torch.randn(40, 24, generator=torch.Generator().manual_seed(0)), dim=1)
-    return Guidance(clip, features)
+    return Guidance(functools.partial(image_features, clip), features)
 
 
 def guided(weight=1.0, **changes):

@@ -42,7 +42,11 @@ def connect(address: str | None = None, **options: Any) -> None:
 
 
 def quiet_train() -> None:
-    """Keep two parts of Ray Train from warning that a cluster of our own has neither dashboard nor autoscaler."""
+    """Keep two parts of Ray Train from warning that a cluster of our own has neither dashboard nor autoscaler.
+
+    Where another Ray runs beside it, they also have to be told which one they belong to.
+    """
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     for name in ("controller.placement_group_cleaner", "scaling_policy.autoscaling_coordinator_client"):
         logging.getLogger(f"ray.train.v2._internal.execution.{name}").setLevel(logging.ERROR)
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLIT_SEED = 7
-WORDS = 400
+WORDS = 320
 PRESET = "digits-32"
 
 
@@ -140,12 +140,12 @@ def demo_stages(flags: DemoFlags) -> list[Stage]:
     stages = [_shard(flags, split) for split in ("train", "val", "test")]
     stages.append(clip_stage(flags, "clip", after=("shard train", "shard val")))
     stages.append(vocabulary_stage(flags, "clip", "vocabulary", after="clip"))
-    for training in (Training("model", guided=True), Training("baseline", guided=False)):
-        stages += training_stages(flags, training, after="vocabulary")
+    stages += training_stages(flags, Training("model", guided=True), after="vocabulary")
+    stages += training_stages(flags, Training("baseline", guided=False), after="train model")
     tokens = ("--model", _in(flags, "model"), "--input", _in(flags, "shards/test"), "--output", _in(flags, "tokens"))
     needs = ("export model", "shard test")
     stages.append(Stage("tokenize", "jobs.tokenize_shards", (*tokens, "--workers", str(flags.workers)), needs))
-    stages.append(score_stage(flags, "model", "scores/model.json", ("tokenize",), tokens="tokens"))
+    stages.append(score_stage(flags, "model", "scores/model.json", needs))
     stages.append(score_stage(flags, "baseline", "scores/baseline.json", ("export baseline", "shard test")))
     return stages
 
@@ -196,15 +196,12 @@ def training_stages(flags: DemoFlags, training: Training, after: str) -> list[St
     ]
 
 
-def score_stage(
-    flags: DemoFlags, model: str, output: str, after: tuple[str, ...], tokens: str | None = None, clip: str = "clip"
-) -> Stage:
+def score_stage(flags: DemoFlags, model: str, output: str, after: tuple[str, ...]) -> Stage:
     """Score a model on the test split."""
     own: tuple[str, ...] = ("--model", _in(flags, model), "--shards", _in(flags, "shards/test"))
     own += ("--output", _in(flags, output))
     own += ("--train-shards", _in(flags, "shards/train"), "--vocabulary", _in(flags, "vocabulary"))
-    own += ("--clip", f"local-dir:{_in(flags, clip)}")
-    own += ("--tokens", _in(flags, tokens)) if tokens else ()
+    own += ("--clip", f"local-dir:{_in(flags, 'clip')}")
     return Stage(f"score {Path(model).name}", "jobs.evaluate", own, after)
 
 

@@ -73,8 +73,8 @@ class Codebook(nn.Module):
         return ids
 
     def _nearest_block(self, queries: Tensor) -> Tensor:
-        ids, settled = self._screen(queries.float())
-        for precision in (torch.float64, None):
+        ids, settled = self._best_of_two(queries.float())
+        for precision in (torch.float32, torch.float64, None):
             open_rows = (~settled).nonzero()[:, 0]
             if not len(open_rows):
                 break
@@ -85,29 +85,40 @@ class Codebook(nn.Module):
                 ids[open_rows], settled[open_rows] = self._screen(rows.to(precision))
         return ids
 
+    def _best_of_two(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Best ids (n,) where the second best is farther than rounding can tell, and whether it is: nearly always."""
+        best = queries.new_full((len(queries),), -torch.inf)
+        second, ids = best.clone(), torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        for start in range(0, len(self), _CHUNK_WORDS):
+            chunk = self._scores(queries, start)
+            first, index = chunk.max(1)
+            runner_up = chunk.scatter_(1, index[:, None], -torch.inf).amax(1)
+            second = torch.maximum(torch.minimum(best, first), torch.maximum(second, runner_up))
+            ids = torch.where(first > best, index + start, ids)
+            best = torch.maximum(best, first)
+        return ids, best - second > 2 * self._score_error(queries)
+
+    def _scores(self, queries: Tensor, start: int) -> Tensor:
+        """q.e - |e|^2 / 2, highest where nearest, of a chunk of words, in the queries' precision."""
+        words = self.embeddings[start : start + _CHUNK_WORDS].to(queries.dtype)
+        with _full_precision(queries.device):
+            return torch.addmm(self._half_squares(start, queries.dtype), queries, words.T, beta=-1)
+
     def _screen(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Best ids (n,) by screening in the queries' precision, and whether each is certain."""
+        """Best ids (n,) of the candidates within reach of the best score, and whether none is beyond them."""
         count = min(_CANDIDATES, len(self))
         scores = queries.new_empty(len(queries), 0)
         candidates = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-        with _full_precision(queries.device):
-            for start in range(0, len(self), _CHUNK_WORDS):
-                words = self.embeddings[start : start + _CHUNK_WORDS].to(queries.dtype)
-                half = self._half_squares(start, queries.dtype)
-                chunk = torch.addmm(half, queries, words.T, beta=-1)  # q.e - |e|^2 / 2, highest where nearest
-                best, index = chunk.topk(min(count, chunk.shape[1]), dim=1)
-                scores = torch.cat([scores, best], 1)
-                candidates = torch.cat([candidates, index + start], 1)
+        for start in range(0, len(self), _CHUNK_WORDS):
+            best, index = self._scores(queries, start).topk(min(count, _CHUNK_WORDS, len(self) - start), dim=1)
+            scores = torch.cat([scores, best], 1)
+            candidates = torch.cat([candidates, index + start], 1)
         scores, order = scores.topk(count, dim=1)
         candidates = candidates.gather(1, order)
-        ids, bound = candidates[:, 0].contiguous(), 2 * self._score_error(queries)
-        close = ~(scores[:, :1] - scores[:, 1:2] > bound[:, None]).all(1)  # also where a score is not finite
-        if bool(close.any()):
-            ids[close] = self._rank(queries[close], candidates[close])
         settled = torch.isfinite(scores).all(1)
         if count < len(self):
-            settled &= scores[:, 0] - scores[:, -1] > bound
-        return ids, settled
+            settled &= scores[:, 0] - scores[:, -1] > 2 * self._score_error(queries)
+        return self._rank(queries, candidates), settled
 
     def _half_squares(self, start: int, dtype: torch.dtype) -> Tensor:
         if dtype == torch.float32:

@@ -11,12 +11,12 @@ DIGITS_32 = TrainConfig(
         embedding_width=384,
         network=NetworkConfig(base_channels=16, channel_multipliers=(1, 1, 4), residual_blocks=1, middle_blocks=0),
     ),
-    objective=ObjectiveConfig(semantic_thresholds=(0.98, 0.95), prefix_probability=0.1),
+    objective=ObjectiveConfig(semantic_thresholds=(0.98, 0.95), prefix_probability=0.05),
     optimizer=OptimizerConfig(
-        learning_rate=2e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=200, gradient_clip=1.0, ema_decay=0.98
+        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=175, gradient_clip=1.0, ema_decay=0.98
     ),
     data=DataConfig(batch_size=32, streams=8, crop_scale=(1.0, 1.0), flip=False),
-    steps=400,
+    steps=350,
 )
 
 PRESETS: dict[str, TrainConfig] = {"digits-32": DIGITS_32, "image-128": IMAGE_128}

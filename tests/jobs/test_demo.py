@@ -90,12 +90,11 @@ def test_held_out_digits_are_left_out(tmp_path):
 def test_the_spread_is_told(tmp_path):
     document = {
         "first_word": {"value": 0.98},
-        "baselines": {"learnt_map": {"value": 0.99}},
         "layers": [{"psnr": 23.0, "usage": {"perplexity": 90.0}}],
     }
     other = json.loads(json.dumps(document))
     other["layers"][0]["psnr"] = 25.0
-    text = demo_seeds.summary({"model": [document, other]}, {"three": {"five": 9, "eight": 4}})
+    text = demo_seeds.summary([document, other], {"three": {"five": 9, "eight": 4}})
     assert "24.0 (23.0 to 25.0)" in text
     assert "first words of three, which nothing was trained on: five 9, eight 4" in text
 

@@ -1,6 +1,6 @@
 """The main job on real handwritten digits, end to end: every stage is the command that a user would run.
 
-    python -m jobs.demo        about six minutes on two idle cores; leaves its parts in runs/demo
+    python -m jobs.demo        about eight minutes on two cores; leaves its parts in runs/demo
 
 Everything was tuned on the validation split; the test split is scored once, at the end.
 """

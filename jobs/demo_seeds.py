@@ -12,7 +12,6 @@ import logging
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +39,14 @@ HELD_OUT = (3, 7)
 HELD_OUT_MODEL = "seeds/held-out"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeedsFlags:
-    """Spread over seeds, and held-out digits."""
-
-    output: str = "runs/demo"
-    """Folder of a finished demo; results go to its seeds folder."""
-    steps: int | None = None
-    """Training steps, instead of the preset's; for trials."""
-    workers: int = 2
-    """Ray workers."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where a stage failed, 2 where there is no finished demo."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    flags = tyro.cli(SeedsFlags, args=arguments, description=__doc__)
-    folder = Path(flags.output)
+    demo = tyro.cli(DemoFlags, args=arguments, description=__doc__)
+    folder = Path(demo.output)
     if not (folder / "metrics.json").is_file():
         logger.error("%s holds no finished demo; run `python -m jobs.demo --output %s` first", folder, folder)
         return 2
-    demo = DemoFlags(output=flags.output, steps=flags.steps, workers=flags.workers)
     write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
     try:
         run_stages([*seed_stages(demo), *held_out_stages(demo)])

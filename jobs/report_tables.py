@@ -1,14 +1,17 @@
-"""Scores as a document and as a table to read: one column a model, a line a figure."""
+"""Scores as a document and as a table to read: one column a model, a line a figure. Loads without torch."""
+
+from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spae.evaluation.metrics import Share
-from spae.evaluation.reconstruction import SplitScore
-from spae.model import SPAE
+if TYPE_CHECKING:
+    from spae.evaluation.metrics import Share
+    from spae.evaluation.reconstruction import SplitScore
+    from spae.model import SPAE
 
 MISSING = "-"
 

@@ -15,6 +15,7 @@ from spae.records import SplitIndex
 from spae.vocabulary import Vocabulary
 
 CONFIG_FILE, HISTORY_FILE, STATE_FILE = "config.json", "history.jsonl", "state.pt"
+FINISHED_FILE = "finished.json"  # written last, when every step is done
 FORMAT_VERSION = 1
 
 

@@ -7,6 +7,7 @@ A run folder (any fsspec URL) holds `config.json` (all that decides the run), `h
 import dataclasses
 import functools
 import itertools
+import json
 import logging
 import os
 import sys
@@ -24,12 +25,13 @@ import tyro
 
 from jobs.cluster import connect
 from jobs.progress import Progress
-from jobs.runs import STATE_FILE, claim_run, run_record
+from jobs.runs import FINISHED_FILE, STATE_FILE, claim_run, run_record
+from spae.clip import image_features, load_clip, require_same_clip
 from spae.config import TrainConfig
 from spae.data import BatchPlan, batches, load_pictures, read_samples
 from spae.model import SPAE
 from spae.presets import PRESETS
-from spae.publishing import absolute
+from spae.publishing import absolute, join, publish, read_bytes
 from spae.records import load_index
 from spae.training import Guidance, Objective, TrainState, train_step
 from spae.vocabulary import Vocabulary
@@ -86,15 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags(arguments)
     try:
         job = prepare(flags)
+        if flags.dry_run:
+            return 0
+        if read_bytes(join(job.run, FINISHED_FILE)) is None:
+            connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
+            result = run(job)
+            if result.error is not None:
+                logger.error("training failed: %s", result.error)
+                return 1
+            publish(join(job.run, FINISHED_FILE), json.dumps(result.metrics).encode())
     except ValueError as error:
         logger.error("%s", error)
         return 2
-    if flags.dry_run:
-        return 0
-    result = run(job)
-    if result.error is not None:
-        logger.error("training failed: %s", result.error)
-        return 1
     logger.info(
         "trained %d steps; export with: python -m jobs.export --run %s --output FOLDER", job.config.steps, job.run
     )
@@ -149,8 +154,7 @@ def prepare(flags: TrainFlags) -> TrainFlags:
 
 
 def run(job: TrainFlags) -> ray.train.Result:
-    """Train on the cluster until the last step."""
-    connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
+    """Train until the last step, on the cluster that this process is connected to."""
     use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
     file_system, path = fsspec.url_to_fs(job.run)
     storage, _, name = path.rstrip("/").rpartition("/")
@@ -227,8 +231,6 @@ def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
 def _guidance(job: TrainFlags, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
     if job.clip is None or vocabulary.semantics is None or vocabulary.record.semantics is None:
         return None
-    from spae.clip import image_features, load_clip, require_same_clip  # open_clip takes five seconds a process
-
     guide = load_clip(job.clip, job.clip_weights, device)
     require_same_clip(guide, vocabulary.record.semantics)
     return Guidance(functools.partial(image_features, guide), vocabulary.semantics.to(device))

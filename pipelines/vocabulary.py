@@ -21,13 +21,11 @@ import tyro
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines.transforms import beam_options, flag_hint, split_flags
-from pipelines.vocabulary_features import ClipSource, FeatureParts, compute_features
+from pipelines.vocabulary_features import IMAGENET, ClipSource, Encoding, FeatureParts, compute_features, read_templates
 from pipelines.words import WordFilter, Words, choose_words, read_language_model
-from spae.clip import IMAGENET_TEMPLATES, check_templates, load_clip, prompt_features, semantics_record
+from spae.clip import load_clip, prompt_features, semantics_record
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.vocabulary import TableName, Vocabulary, VocabularyRecord, center_and_scale
-
-IMAGENET = "imagenet-80"
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +36,10 @@ class VocabularyFlags:
 
     llm: str
     """Language model: a Hugging Face folder, a hub id, or an installed package that ships one in model/."""
-    clip: str
-    """Model name of open_clip, local-dir:FOLDER, or hf-hub:ORG/NAME."""
     output: str
     """Folder or URL of the vocabulary."""
+    clip: str | None = None
+    """Model name of open_clip, local-dir:FOLDER, or hf-hub:ORG/NAME; without it no semantics, for training unguided."""
     clip_weights: str | None = None
     """Tag of open_clip or a file; for a plain model name only."""
     max_words: int | None = None
@@ -89,8 +87,13 @@ class Plan:
 
     words: Words
     record: VocabularyRecord
-    clip: ClipSource
-    parts: FeatureParts
+    encoding: Encoding | None
+    """None for a vocabulary without semantics."""
+
+    @property
+    def prompts(self) -> int:
+        """Prompts a word."""
+        return len(self.encoding.clip.record.templates) if self.encoding else 0
 
 
 def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
@@ -98,11 +101,9 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
     rules = WordFilter(
         pattern=flags.word_pattern, whole=flags.whole_words, max_words=flags.max_words, include=flags.include
     )
-    templates = read_templates(flags.templates)
+    encoding = _plan_encoding(flags, flags.clip, options) if flags.clip else None
     model = read_language_model(flags.llm, flags.llm_revision, flags.embeddings_tensor)
     words = choose_words(model, rules)
-    guide = load_clip(flags.clip, flags.clip_weights)
-    semantics = semantics_record(guide, Path(flags.templates).name, templates)
     record = VocabularyRecord(
         llm=model.name,
         llm_revision=model.revision,
@@ -114,31 +115,29 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
         included=flags.include,
         license=flags.license,
         source_terms=flags.source_terms,
-        semantics=semantics,
+        semantics=encoding.clip.record if encoding else None,
     )
-    clip = ClipSource(flags.clip, flags.clip_weights, semantics, _threads(options))
-    return Plan(words, record, clip, FeatureParts.of(absolute(flags.output), semantics))
+    return Plan(words, record, encoding)
 
 
-def read_templates(name: str) -> tuple[str, ...]:
-    """The 80 prompts of ImageNet, or the lines of a file."""
-    if name == IMAGENET:
-        return IMAGENET_TEMPLATES
-    data = read_bytes(name)
-    if data is None:
-        raise ValueError(f"--templates {name} is neither {IMAGENET} nor a file")
-    templates = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
-    check_templates(templates)
-    return templates
+def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) -> Encoding:
+    templates = read_templates(flags.templates)
+    semantics = semantics_record(load_clip(clip, flags.clip_weights), Path(flags.templates).name, templates)
+    source = ClipSource(clip, flags.clip_weights, semantics, _threads(options))
+    return Encoding(source, FeatureParts.of(absolute(flags.output), semantics))
 
 
 def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
-    """The vocabulary of all words that have features, in token order, and the reasons of those that have none."""
-    features, errors = plan.parts.read()
+    """The vocabulary of all words that have features, in token order, and the reasons of those that have none.
+
+    Where no CLIP was given, of all words.
+    """
     chosen = plan.words
+    features, errors = plan.encoding.parts.read() if plan.encoding else ({}, {})
     lost = {word: errors[word] for word in chosen.words if word in errors}
     kept = [row for row, word in enumerate(chosen.words) if word not in lost]
-    if missing := [chosen.words[row] for row in kept if chosen.words[row] not in features]:
+    missing = [chosen.words[row] for row in kept if chosen.words[row] not in features]
+    if missing and plan.encoding:
         raise RuntimeError(f"{len(missing)} words have no features, {missing[0]!r} the first; run again to continue")
     rows = chosen.rows[kept]
     table, mean = center_and_scale(rows) if plan.record.table == "centred" else (rows, None)
@@ -147,7 +146,7 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
         word_list=tuple(chosen.words[row] for row in kept),
         llm_ids=chosen.llm_ids[kept],
         embeddings=table,
-        semantics=torch.stack([features[chosen.words[row]] for row in kept]),
+        semantics=torch.stack([features[chosen.words[row]] for row in kept]) if plan.encoding else None,
         record=dataclasses.replace(plan.record, counts=counts),
         transform={} if mean is None else {"mean": mean},
     )
@@ -191,13 +190,12 @@ def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     begin = time.monotonic()
     wanted = plan.words.words[: flags.limit]
     todo = _missing(plan, wanted)
-    if todo:
-        compute_features(todo, plan.clip, plan.parts, flags.words_per_batch, options)
+    if todo and plan.encoding:
+        compute_features(todo, plan.encoding.clip, plan.encoding.parts, flags.words_per_batch, options)
     seconds = time.monotonic() - begin
-    prompts = len(todo) * len(plan.clip.record.templates)
     logger.info(
         "%d words encoded in %.1f s (%.0f prompts a second), %d were there before",
-        *(len(todo), seconds, prompts / seconds, len(wanted) - len(todo)),
+        *(len(todo), seconds, len(todo) * plan.prompts / seconds, len(wanted) - len(todo)),
     )
     if len(wanted) < len(plan.words.words):
         logger.info("pilot of %d of %d words; run without --limit to finish", len(wanted), len(plan.words.words))
@@ -220,7 +218,8 @@ def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: Vo
         logger.error("CLIP refused %.2f%% of the words, over --max-error-share %g", share, flags.max_error_share)
         return 1
     vocabulary.save(output)
-    plan.parts.clear()
+    if plan.encoding:
+        plan.encoding.parts.clear()
     logger.info("%d words of width %d: %s", len(vocabulary), vocabulary.width, output)
     return 0
 
@@ -259,7 +258,9 @@ def _differences(found: VocabularyRecord, planned: VocabularyRecord) -> list[str
 
 
 def _missing(plan: Plan, wanted: Sequence[str]) -> list[str]:
-    features, errors = plan.parts.read()
+    if plan.encoding is None:
+        return []
+    features, errors = plan.encoding.parts.read()
     return [word for word in wanted if word not in features and word not in errors]
 
 
@@ -268,12 +269,16 @@ def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
     todo = _missing(plan, plan.words.words[: flags.limit])
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():
         logger.info("%7d tokens: %s", count, name)
-    guide = plan.clip.load()
+    if plan.encoding is None:
+        logger.info("nothing to encode without --clip")
+        return 0
+    guide = plan.encoding.clip.load()
     begin = time.monotonic()
-    prompt_features(guide.model, guide.tokenizer, plan.words.words[:1], plan.clip.record.templates)
+    prompt_features(guide.model, guide.tokenizer, plan.words.words[:1], plan.encoding.clip.record.templates)
     hours = (time.monotonic() - begin) * len(todo) / 3600
-    prompts = len(plan.clip.record.templates)
-    logger.info("%d words x %d prompts to encode, about %.3f hours of a machine like this", len(todo), prompts, hours)
+    logger.info(
+        "%d words x %d prompts to encode, about %.3f hours of a machine like this", len(todo), plan.prompts, hours
+    )
     return 0
 
 

@@ -27,13 +27,33 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from spae.clip import ClipGuide, load_clip, prompt_features, require_same_clip
+from spae.clip import (
+    ClipGuide,
+    check_templates,
+    imagenet_templates,
+    load_clip,
+    prompt_features,
+    require_same_clip,
+)
 from spae.publishing import delete, join, list_files, publish, read_bytes
 from spae.vocabulary import SemanticsRecord
 
+IMAGENET = "imagenet-80"
 TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
 
 logger = logging.getLogger(__name__)
+
+
+def read_templates(name: str) -> tuple[str, ...]:
+    """The 80 prompts of ImageNet, or the lines of a file."""
+    if name == IMAGENET:
+        return imagenet_templates()
+    data = read_bytes(name)
+    if data is None:
+        raise ValueError(f"--templates {name} is neither {IMAGENET} nor a file")
+    templates = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
+    check_templates(templates)
+    return templates
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,14 @@ class FeatureParts:
 
     def _names(self) -> list[str]:
         return [name for name in list_files(self.url) if name.endswith(".safetensors")]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """By which CLIP words are encoded, and where their features are kept until all have some."""
+
+    clip: ClipSource
+    parts: FeatureParts
 
 
 def _unpack(data: bytes) -> WordFeatures:

@@ -2,29 +2,32 @@
 
 Any open_clip model will do: a name with weights, `local-dir:FOLDER` or `hf-hub:ORG/NAME`. It is frozen; no gradient
 passes. This file knows neither codebooks nor losses: it says which words suit an image, by id.
+
+open_clip is imported where it is used: with torchvision and torch's compiler it takes 8 s a process, which those that
+only mention CLIP should not pay.
 """
 
+from __future__ import annotations
+
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import open_clip
 import torch
-from open_clip.hf_model import HFTextEncoder
-from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 from torch.nn import functional
 
 from spae.vocabulary import SemanticsRecord
 
-Tokenizer = Callable[..., Tensor]
-ClipModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
+if TYPE_CHECKING:
+    import open_clip
 
-IMAGENET_TEMPLATES: tuple[str, ...] = tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES)
-"""The 80 prompts of OpenAI's zero-shot ImageNet set-up, {} where the word goes."""
+Tokenizer = Callable[..., Tensor]
+ClipModel: TypeAlias = "open_clip.CLIP | open_clip.CustomTextCLIP"
 
 _PROMPTS_AT_ONCE = 16_384  # tokenized together and sorted by length: 10 MB of ids at 77 tokens
 _GOLDEN_TEMPLATE = "a photo of a {}."
@@ -55,6 +58,14 @@ class ClipGuide:
         return next(self.model.parameters()).device
 
 
+@functools.cache
+def imagenet_templates() -> tuple[str, ...]:
+    """The 80 prompts of OpenAI's zero-shot ImageNet set-up, {} where the word goes."""
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    return tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES)
+
+
 def load_clip(name: str, weights: str | None = None, device: str | torch.device = "cpu") -> ClipGuide:
     """Load an open_clip model for guidance.
 
@@ -68,6 +79,8 @@ def load_clip(name: str, weights: str | None = None, device: str | torch.device 
         ValueError: unknown name or weights, weights that do not fit, or weights trained with the other activation
             (facts 8.13): open_clip itself only warns, and every similarity would be wrong.
     """
+    import open_clip
+
     schema, _ = open_clip.factory.parse_model_name(name)
     if (schema is None) != (weights is not None):
         need = "needs weights: a tag or a file" if schema is None else "brings its weights; give none"
@@ -106,17 +119,19 @@ def prompt_features(
     clip: ClipModel,
     tokenizer: Tokenizer,
     words: Sequence[str],
-    templates: Sequence[str] = IMAGENET_TEMPLATES,
+    templates: Sequence[str] | None = None,
     batch_size: int = 256,
 ) -> Tensor:
     """Text features of words, float32 (K, E): mean over the templates of unit-norm prompt features (equation 5).
 
-    The mean is not brought back to unit length. Prompts run in batches of `batch_size`; a Hugging Face tower masks
-    padding, so that it gets them sorted by length and without it, while others get their full context.
+    Without `templates` ImageNet's 80. The mean is not brought back to unit length. Prompts run in batches of
+    `batch_size`; a Hugging Face tower masks padding, so that it gets them sorted by length and without it, while others
+    get their full context.
 
     Raises:
         ValueError: a template without {}, or a prompt longer than the tower's context, named with its word.
     """
+    templates = imagenet_templates() if templates is None else templates
     check_templates(templates)
     if not words:
         raise ValueError("no words to encode; give at least one")
@@ -194,6 +209,8 @@ def golden_cosine(guide: ClipGuide) -> float:
 
 def _model_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a model, its Hugging Face text tower found where it now lies."""
+    import open_clip
+
     config = open_clip.get_model_config(name)
     if config is None:
         raise ValueError(f"open_clip knows no model {name!r}; see open_clip.list_models()")
@@ -208,6 +225,8 @@ def _model_config(name: str) -> dict[str, Any]:
 
 def _check_activation(name: str, weights: str, config: dict[str, Any]) -> None:
     """Refuse weights whose training is known to have used the other activation."""
+    import open_clip
+
     known = open_clip.pretrained.get_pretrained_cfg(name, weights)
     if not known and Path(weights).is_file():
         known = _recognise(name, Path(weights))
@@ -219,6 +238,8 @@ def _check_activation(name: str, weights: str, config: dict[str, Any]) -> None:
 
 def _recognise(name: str, file: Path) -> dict[str, Any]:
     """What open_clip knows of a weights file: by the checksum in a download address, or OpenAI's by the path's name."""
+    import open_clip
+
     tags = {
         tag: open_clip.pretrained.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)
     }
@@ -263,6 +284,8 @@ def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
 @torch.no_grad()
 def _encode(clip: ClipModel, ids: Tensor, batch_size: int) -> Tensor:
     """Unit-norm text features float32 (n, E) of ids (n, context), on the CPU."""
+    from open_clip.hf_model import HFTextEncoder
+
     text, device = getattr(clip, "text", None), next(clip.parameters()).device
     lengths = torch.full((len(ids),), ids.shape[1])
     if isinstance(text, HFTextEncoder):  # it masks padding, which can be left out then

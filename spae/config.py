@@ -14,6 +14,7 @@ Grid = tuple[int, ...]
 QuantizerName = Literal["pyramid", "residual", "vector"]
 LatentStatistics = Literal["position", "channel", "none"]
 CommitmentReduction = Literal["radius", "element"]
+Precision = Literal["float32", "bfloat16"]
 
 IMAGE_GRIDS: tuple[Grid, ...] = ((1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (16, 16))
 PAPER_THRESHOLDS = (0.98, 0.95, 0.9, 0.85, 0.8)
@@ -144,6 +145,8 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    precision: Precision = "float32"
+    """Of the networks' products; weights, latents, quantizer and losses stay in float32 (autocast)."""
     steps: int = 450_000
     seed: int = 0
 

@@ -71,7 +71,7 @@ class SPAE(nn.Module):
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, *S), about [0, 1] and not clipped, of the decoder's input (B, C, *latent grid)."""
-        return (self.decoder(latents) + 1) / 2
+        return (self.decoder(latents).float() + 1) / 2
 
     def forward(self, pixels: Tensor, layers: int | None = None) -> tuple[Tensor, Tensor, Quantized]:
         """One training pass: reconstruction from the first layers, latents z, and what quantizing gave."""

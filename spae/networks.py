@@ -106,9 +106,9 @@ class LatentNormalisation(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S); per channel the table's mean, and its spread, equal in all channels."""
+        raw = raw.float()
         if self.statistics == "none":
             return raw
-        raw = raw.float()
         mean, variance = self._batch_statistics(raw) if self.training else (self.mean, self.variance)
         unit = (raw - mean) * (variance + self.epsilon).rsqrt()
         return self.table_mean + self.table_spread * unit

@@ -9,14 +9,15 @@ DIGITS_32 = TrainConfig(
         input_size=(32, 32),
         grids=((1, 1), (2, 2), (4, 4), (8, 8), (8, 8)),
         embedding_width=384,
-        network=NetworkConfig(base_channels=16, channel_multipliers=(1, 1, 4), residual_blocks=1, middle_blocks=0),
+        network=NetworkConfig(base_channels=12, channel_multipliers=(1, 2, 4), residual_blocks=1, middle_blocks=0),
     ),
     objective=ObjectiveConfig(semantic_thresholds=(0.98, 0.95), prefix_probability=0.05),
     optimizer=OptimizerConfig(
-        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=175, gradient_clip=1.0, ema_decay=0.98
+        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=150, gradient_clip=1.0, ema_decay=0.98
     ),
     data=DataConfig(batch_size=32, streams=8, crop_scale=(1.0, 1.0), flip=False),
-    steps=350,
+    precision="bfloat16",
+    steps=300,
 )
 
 PRESETS: dict[str, TrainConfig] = {"digits-32": DIGITS_32, "image-128": IMAGE_128}

@@ -139,7 +139,8 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     model = state.model.train()
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.step, config.steps, config.optimizer)
-    reconstruction, z, quantized = model(batch.pixels, layers=_prefix(state.step, config))
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        reconstruction, z, quantized = model(batch.pixels, layers=_prefix(state.step, config))
     commitment = objective.commitment(model, z, quantized)
     terms = objective.appearance(reconstruction, unit_pixels(batch.pixels), commitment)
     if objective.guidance:

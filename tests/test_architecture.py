@@ -20,3 +20,10 @@ def test_verify_needs_no_beam():
     code = "import sys, pipelines.verify; print('apache_beam' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_open_clip_is_loaded_only_where_a_clip_is():
+    """It brings torchvision and torch's compiler: 8 s in every process of a cluster."""
+    code = "import sys, spae.clip, jobs.train, jobs.report, pipelines.vocabulary; print('open_clip' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

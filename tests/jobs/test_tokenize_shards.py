@@ -252,7 +252,7 @@ def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_continued(model, tmp_path):
+def test_a_killed_run_is_continued(model, tmp_path, cluster_environment):
     split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
     output = tmp_path / "tokens"
     command = [
@@ -266,7 +266,7 @@ def test_a_killed_run_is_continued(model, tmp_path):
         "--output",
         str(output),
     ]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, env=cluster_environment, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(_times(output)) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -275,7 +275,7 @@ def test_a_killed_run_is_continued(model, tmp_path):
     time.sleep(5)  # what was under way when the driver died may still be published
     before = _times(output)
     assert 3 <= len(before) < 40, "the kill came too late to show anything"
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=cluster_environment, capture_output=True, text=True, check=True)
     after = _times(output)
     assert {name: after[name] for name in before} == before
     assert len(after) == 40

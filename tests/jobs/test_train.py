@@ -1,16 +1,10 @@
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
-import torch
 
 from jobs import export, train
-from jobs.runs import RunRecord, load_latest_state, read_history
-from spae.model import SPAE
+from jobs.runs import RunRecord
 from tests import tiny_models, tiny_spae
 
 SMALL = [
@@ -78,46 +72,6 @@ def test_a_run_of_other_settings_is_refused_and_replaced_on_request(folder, tmp_
     assert "other settings (seed)" in caplog.text
     train.prepare(parse(flags(folder, run, "--seed", "5", "--replace")))
     assert RunRecord.load(str(run)).config.seed == 5
-
-
-@pytest.mark.slow
-def test_two_workers_train_and_the_export_loads(folder, tmp_path):
-    run = tmp_path / "run"
-    arguments = flags(folder, run, "--workers", "2", "--checkpoint-every", "4")
-    assert subprocess.call(command(*arguments)) == 0
-    history = read_history(str(run))
-    assert [row["step"] for row in history] == [2, 4, 6]
-    assert history[-1]["validation_psnr"] > 5
-    assert {"pixel", "commitment", "latent_radius/5", "perplexity/1", "top_share/5", "words/5"} <= set(history[0])
-    assert sorted(path.name for path in run.glob("step-*")) == ["step-00000004", "step-00000006"]
-    assert load_latest_state(str(run))["step"] == 6
-    before = (run / "history.jsonl").stat().st_mtime_ns
-    assert subprocess.call(command(*arguments)) == 0  # nothing is left to do
-    assert (run / "history.jsonl").stat().st_mtime_ns == before
-    assert export.main(["--run", str(run), "--output", str(tmp_path / "model")]) == 0
-    model = SPAE.from_pretrained(str(tmp_path / "model"))
-    assert model.encode(torch.zeros(2, 3, 32, 32)).grids == model.config.grids
-
-
-@pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_weights(folder, tmp_path):
-    arguments = ["--workers", "2", "--checkpoint-every", "5"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert subprocess.call(command(*flags(folder, whole, *arguments, steps=25))) == 0
-    process = subprocess.Popen(command(*flags(folder, killed, *arguments, steps=25)), start_new_session=True)
-    deadline = time.monotonic() + 240
-    while not (killed / "step-00000005/state.pt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert subprocess.call(command(*flags(folder, killed, *arguments, steps=25))) == 0
-    one, other = (load_latest_state(str(run)) for run in (whole, killed))
-    assert one["step"] == other["step"] == 25
-    assert one["position"] == other["position"]
-    for name, tensor in one["average"].items():
-        assert torch.equal(tensor, other["average"][name]), name
 
 
 def test_an_export_without_a_run_is_named(tmp_path, caplog):

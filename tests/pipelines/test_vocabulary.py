@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.vocabulary import main
-from spae.clip import IMAGENET_TEMPLATES, load_clip, prompt_features, require_same_clip
+from spae.clip import imagenet_templates, load_clip, prompt_features, require_same_clip
 from spae.vocabulary import Vocabulary
 from tests.tiny_models import WORDS, causal_clip, hugging_face_clip, save_bert
 
@@ -106,7 +106,7 @@ def test_raw_rows_imagenet_prompts_and_a_store(folders):
     assert vocabulary.word_list == ("the", "cat", "queen")
     assert vocabulary.transform == {}
     assert vocabulary.record.license == "Apache-2.0"
-    assert vocabulary.record.semantics.templates == IMAGENET_TEMPLATES
+    assert vocabulary.record.semantics.templates == imagenet_templates()
     guide = load_clip(folders["clip"])
     features = prompt_features(guide.model, guide.tokenizer, vocabulary.word_list)
     torch.testing.assert_close(vocabulary.semantics, features, atol=1e-6, rtol=0)

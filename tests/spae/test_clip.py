@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spae.clip import (
-    IMAGENET_TEMPLATES,
     golden_cosine,
     image_features,
+    imagenet_templates,
     load_clip,
     prompt_features,
     require_same_clip,
@@ -42,11 +42,11 @@ def guide(request):
 
 
 def test_the_templates_are_openais_eighty():
-    assert tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES) == IMAGENET_TEMPLATES
-    assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
-    assert (IMAGENET_TEMPLATES[0], IMAGENET_TEMPLATES[-1]) == ("a bad photo of a {}.", "a tattoo of the {}.")
+    assert tuple(render("{}") for render in OPENAI_IMAGENET_TEMPLATES) == imagenet_templates()
+    assert len(imagenet_templates()) == len(set(imagenet_templates())) == 80
+    assert (imagenet_templates()[0], imagenet_templates()[-1]) == ("a bad photo of a {}.", "a tattoo of the {}.")
     assert (
-        hashlib.sha256("\n".join(IMAGENET_TEMPLATES).encode()).hexdigest()
+        hashlib.sha256("\n".join(imagenet_templates()).encode()).hexdigest()
         == "4f976686fb651bb5803d4689dcd849f75efe0ef19a3c801355bc9a6f03c8a5af"
     )
 
@@ -67,7 +67,7 @@ def test_prompt_features_are_equation_5(guide):
 
 def test_prompt_features_point_where_open_clips_classifier_points(guide):
     words = ["zero", "one", "two"]
-    classifier = open_clip.build_zero_shot_classifier(guide.model, guide.tokenizer, words, IMAGENET_TEMPLATES)
+    classifier = open_clip.build_zero_shot_classifier(guide.model, guide.tokenizer, words, imagenet_templates())
     features = torch.nn.functional.normalize(prompt_features(guide.model, guide.tokenizer, words), dim=1)
     torch.testing.assert_close(features.T, classifier, atol=1e-5, rtol=0)
 

@@ -1,0 +1,60 @@
+"""A Ray cluster as the README starts it, shared by the slow tests: a start costs some 15 seconds."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.clusters import free_port
+
+
+@pytest.fixture(scope="session")
+def cluster_environment():
+    """The environment in which `ray job submit` and our commands find a head node of its own; others live on."""
+    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    environment.pop("RAY_ADDRESS", None)
+    options += ["--head", "--block", "--num-cpus=4", "--disable-usage-stats", f"--temp-dir={short_folder()}"]
+    ray = str(Path(sys.executable).with_name("ray"))
+    process = subprocess.Popen([ray, "start", *options], env=environment, start_new_session=True)
+    dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
+    try:
+        wait_for(dashboard, process)
+        yield {
+            **environment,
+            "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
+            "RAY_API_SERVER_ADDRESS": dashboard,
+        }
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def short_folder():
+    """Ray puts sockets below its folder, whose paths must stay under 107 bytes."""
+    return f"/tmp/ray-{os.getpid()}-{free_port()}"
+
+
+def wait_for(address, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the head node ended"
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return  # it answers, and wants the token
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no dashboard at {address}")

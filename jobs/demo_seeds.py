@@ -7,7 +7,6 @@ training, and the words of the test split's threes and sevens are counted.
 """
 
 import collections
-import contextlib
 import json
 import logging
 import statistics
@@ -24,7 +23,7 @@ from jobs.demo import (
     Stage,
     Training,
     clip_stage,
-    cluster_task,
+    cluster_cpus,
     run_stages,
     score_stage,
     training_stages,
@@ -51,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     write_class_folders(str(folder / "shards/train"), folder / "seeds/eight-digits")
     try:
-        with contextlib.ExitStack() as stack:
-            run_stages([cluster_task(demo, stack), *seed_stages(demo), *held_out_stages(demo)], at_once=2)
+        run_stages([*seed_stages(demo), *held_out_stages(demo)], cluster_cpus(demo), at_once=2)
     except RuntimeError as error:
         logger.error("%s; mend it and run the same command again, which continues", error)
         return 1

@@ -78,7 +78,9 @@ class EvaluateFlags:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for own in (logger, logging.getLogger("jobs")):  # open_clip tells its steps to the root logger
+        own.setLevel(logging.INFO)
     try:
         flags = tyro.cli(EvaluateFlags, args=arguments, description=__doc__)
         model = SPAE.from_pretrained(flags.model, flags.device)

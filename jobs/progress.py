@@ -5,23 +5,29 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import ray.train
 import torch
 from torch import Tensor
 
 from jobs.runs import HISTORY_FILE, STATE_FILE, checkpoint_name, read_history
+from spae.collectives import world_size
 from spae.config import TrainConfig
+from spae.health import problems
 from spae.losses import pixel_loss
 from spae.model import SPAE, unit_pixels
 from spae.order import StreamOrder
 from spae.publishing import join, publish
-from spae.training import TrainState
+from spae.training import StepResult, TrainState
 from spae.usage import WordUsage
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = ("pixel", "commitment", "semantic", "dynamic_weight")
+_SHOWN = ("pixel", "commitment", "perceptual", "adversarial", "discriminator", "semantic", "dynamic_weight")
+_HEALTH = ("words", "share", "entropy", "perplexity", "top_share")
+_KEYS_NAMED = 20  # samples of a step that was not finite
 
 
 class Progress:
@@ -33,31 +39,82 @@ class Progress:
         state: the live training state.
         rank: this worker's rank.
         validation: uint8 (B, 3, *S) pictures to validate on, on the first worker only.
+        samples: of the training split, an epoch.
     """
 
-    def __init__(self, run: str, config: TrainConfig, state: TrainState, rank: int, validation: Tensor | None) -> None:
+    def __init__(
+        self, run: str, config: TrainConfig, state: TrainState, rank: int, validation: Tensor | None, samples: int
+    ) -> None:
         self.run, self.config, self.state, self.rank = run, config, state, rank
-        self.validation = validation
+        self.validation, self.samples = validation, samples
         self.history = [row for row in read_history(run) if row["step"] <= state.step] if rank == 0 else []
+        self.epoch, self.epoch_usage = state.seen // samples, self._no_usage()
         self._restart()
 
-    def _restart(self) -> None:
+    def _no_usage(self) -> WordUsage:
         model = self.state.model
-        self.usage = WordUsage(len(model.codebook), model.depth, model.device)
+        return WordUsage(len(model.codebook), model.depth, model.device)
+
+    def _restart(self) -> None:
+        self.usage = self._no_usage()
+        self.skipped: list[Tensor] = []
+        self.suspects: list[tuple[Tensor, Sequence[str]]] = []
         self.started, self.first_step = time.monotonic(), self.state.step
 
-    def log(self, terms: dict[str, Tensor]) -> None:
-        """One line and one row of the history; word usage is that of this worker's samples since the last one."""
+    def update(self, result: StepResult, keys: Sequence[str]) -> None:
+        """Take note of a step on this worker's samples, without waiting for the device."""
+        self.usage.update(result.quantized.tokens)
+        self.skipped.append(result.terms["skipped"])
+        self.suspects.append((result.finite, keys))
+
+    def log(self, terms: dict[str, Tensor]) -> list[str]:
+        """One line and one row of the history; word usage is that of this worker's samples since the last one.
+
+        At the end of an epoch the codebook's health over all workers is told too; what is wrong with it is returned,
+        the same on every worker.
+        """
+        self.epoch_usage.merge(self.usage)
         if self.rank == 0:
             self.history.append(self._row(terms))
             logger.info("%s", self._line(self.history[-1]))
+        self._name_suspects()
+        found = self._end_epoch(terms) if self.state.seen // self.samples > self.epoch else []
         self._restart()
+        return found
+
+    def _name_suspects(self) -> None:
+        for finite, keys in self.suspects:
+            if not bool(finite):
+                logger.warning("a loss was not finite; samples %s", ", ".join(keys[:_KEYS_NAMED]))
+        if (skipped := int(torch.stack(self.skipped).sum())) and self.rank == 0:
+            logger.warning("%d of %d steps were skipped: a loss or gradient was not finite", skipped, len(self.skipped))
+
+    def _end_epoch(self, terms: dict[str, Tensor]) -> list[str]:
+        if world_size() > 1:
+            torch.distributed.all_reduce(self.epoch_usage.counts)
+        usage = self.epoch_usage.compute()
+        radii = [float(terms[f"latent_radius/{number}"]) for number in range(1, len(usage) + 1)]
+        repeats = float(terms["repeats"]) if "repeats" in terms else None
+        found = problems(usage, radii, repeats)
+        self.epoch, self.epoch_usage = self.state.seen // self.samples, self._no_usage()
+        if self.rank == 0:
+            for number, (layer, radius) in enumerate(zip(usage, radii, strict=True), 1):
+                logger.info(
+                    "epoch %d, layer %d: %d words (%.0f%%), perplexity %.1f, entropy %.2f, top word %.1f%%, |z| %.2f",
+                    *(self.epoch, number, layer.words, 100 * layer.share, layer.perplexity, layer.entropy),
+                    *(100 * layer.top_share, radius),
+                )
+                self.history[-1] |= {f"epoch_{name}/{number}": getattr(layer, name) for name in _HEALTH}
+            for sentence in found:
+                logger.warning("%s", sentence)
+        return found
 
     def _row(self, terms: dict[str, Tensor]) -> dict[str, float]:
         row: dict[str, float] = {"step": self.state.step, **{name: float(value) for name, value in terms.items()}}
         for number, layer in enumerate(self.usage.compute(), 1):
             row |= {f"perplexity/{number}": layer.perplexity, f"words/{number}": layer.words}
             row |= {f"top_share/{number}": layer.top_share}
+        row["skipped"] = float(torch.stack(self.skipped).sum())
         samples = (self.state.step - self.first_step) * self.config.data.batch_size
         row["images_per_second"] = samples / (time.monotonic() - self.started)
         return row
@@ -73,10 +130,13 @@ class Progress:
             f"{row['images_per_second']:.0f} images/s  {remaining:.0f} s left"
         )
 
-    def checkpoint(self, order: StreamOrder) -> None:
-        """Validate, publish the history and save the state; a barrier that every worker must reach."""
+    def checkpoint(self, order: StreamOrder, stopped: str = "") -> None:
+        """Validate, publish the history and save the state; a barrier that every worker must reach.
+
+        `stopped` tells the driver why the run ends here, where it ends early.
+        """
         name = checkpoint_name(self.state.step)
-        metrics: dict[str, float] = {"step": self.state.step}
+        metrics: dict[str, Any] = {"step": self.state.step, **({"stopped": stopped} if stopped else {})}
         if self.rank != 0:
             ray.train.report(metrics, checkpoint_dir_name=name)
             return

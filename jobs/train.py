@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import fsspec
 import pyarrow.fs
@@ -30,10 +30,12 @@ from spae.clip import image_features, load_clip, require_same_clip
 from spae.config import TrainConfig
 from spae.data import BatchPlan, batches, load_pictures, read_samples
 from spae.model import SPAE
+from spae.objective import Guidance, Objective
 from spae.presets import PRESETS
+from spae.pretrained import PerceptualNetwork, load_perceptual
 from spae.publishing import absolute, join, publish, read_bytes
 from spae.records import load_index
-from spae.training import Guidance, Objective, TrainState, train_step
+from spae.training import TrainState, train_step
 from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class TrainFlags:
     """open_clip model that judged the vocabulary; needed while objective.semantic-weight is above 0."""
     clip_weights: str | None = None
     """Its weights: an open_clip tag or a file."""
+    perceptual_weights: str | None = None
+    """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
+    while objective.perceptual-weight is above 0."""
     workers: int = 1
     """Ray Train workers, one process and one GPU (if there are any) each."""
     threads: int = 1
@@ -71,6 +76,8 @@ class TrainFlags:
     """Steps between log lines."""
     checkpoint_every: int = 1_000
     """Steps between checkpoints and validations; the last step always makes one."""
+    abort_on: Literal["never", "collapse"] = "never"
+    """collapse: stop after an epoch whose codebook is sick, with a checkpoint."""
     max_failures: int = 3
     """Worker failures after which the run is given up; each resumes from the last checkpoint."""
     ray_address: str | None = None
@@ -93,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if read_bytes(join(job.run, FINISHED_FILE)) is None:
             connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
             result = run(job)
-            if result.error is not None:
-                logger.error("training failed: %s", result.error)
+            stopped = (result.metrics or {}).get("stopped")
+            if result.error is not None or stopped:
+                logger.error("training failed: %s", result.error or stopped)
                 return 1
             publish(join(job.run, FINISHED_FILE), json.dumps(result.metrics).encode())
     except ValueError as error:
@@ -128,6 +136,8 @@ def prepare(flags: TrainFlags) -> TrainFlags:
     guided = flags.config.objective.semantic_weight > 0
     if guided and flags.clip is None:
         raise ValueError("semantic guidance needs --clip; give it, or --objective.semantic-weight 0 to train without")
+    if flags.config.objective.perceptual_weight and flags.perceptual_weights is None:
+        raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
     if guided and vocabulary.semantics is None:
         raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
     model = dataclasses.replace(flags.config.model, embedding_width=vocabulary.width)
@@ -139,6 +149,7 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         run=absolute(flags.run),
         clip=_absolute_clip(flags.clip) if guided and flags.clip else None,
         clip_weights=_absolute_file(flags.clip_weights),
+        perceptual_weights=_absolute_file(flags.perceptual_weights),
         config=dataclasses.replace(flags.config, model=model),
     )
     plan = _plan(job, rank=0, ranks=job.workers)
@@ -185,29 +196,34 @@ def train_loop(settings: dict[str, Any]) -> None:
     torch.manual_seed(job.config.seed)
     vocabulary = Vocabulary.load(job.vocabulary)
     state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
-    objective = Objective(job.config.objective, _guidance(job, vocabulary, device))
+    objective = Objective(job.config.objective, _guidance(job, vocabulary, device), _perceptual(job, device))
     plan = _plan(job, rank, ray.train.get_context().get_world_size())
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             saved = torch.load(os.path.join(folder, STATE_FILE), map_location=device, weights_only=True)
         state.load_state_dict(saved, plan.order)
-    progress = Progress(job.run, job.config, state, rank, _validation(job, rank, device))
+    progress = Progress(job.run, job.config, state, rank, _validation(job, rank, device), plan.index.samples)
     for batch in batches(plan, state.seen):
         if state.step >= job.config.steps:
             break
-        terms, quantized = train_step(state, objective, batch.to(device), job.config)
-        progress.usage.update(quantized.tokens)
-        last = state.step == job.config.steps
+        result = train_step(state, objective, batch.to(device), job.config)
+        progress.update(result, batch.keys)
+        last, found = state.step == job.config.steps, []
         if last or state.step % job.log_every == 0:
-            progress.log(terms)
-        if last or state.step % job.checkpoint_every == 0:
-            progress.checkpoint(plan.order)
+            found = progress.log(result.terms)
+        sick = job.abort_on == "collapse" and bool(found)
+        if last or sick or state.step % job.checkpoint_every == 0:
+            progress.checkpoint(plan.order, "; ".join(found) if sick else "")
+        if sick:
+            return
 
 
 def _log_from_worker() -> None:
-    """Lines of ours alone: Ray's loggers tell of every report."""
+    """Lines of ours alone: Ray's loggers tell of every report, and open_clip of every file."""
     handler = logging.StreamHandler(sys.stderr)
+    for other in (logging.getLogger(), logging.getLogger("ray.train")):
+        other.setLevel(logging.WARNING)
     for package in (logging.getLogger("jobs"), logging.getLogger("spae")):
         package.setLevel(logging.INFO)
         package.handlers, package.propagate = [handler], False  # open_clip gives the root logger a handler too
@@ -234,6 +250,14 @@ def _guidance(job: TrainFlags, vocabulary: Vocabulary, device: torch.device) -> 
     guide = load_clip(job.clip, job.clip_weights, device)
     require_same_clip(guide, vocabulary.record.semantics)
     return Guidance(functools.partial(image_features, guide), vocabulary.semantics.to(device))
+
+
+def _perceptual(job: TrainFlags, device: torch.device) -> PerceptualNetwork | None:
+    if job.perceptual_weights is None or not job.config.objective.perceptual_weight:
+        return None
+    network = load_perceptual(job.perceptual_weights, device)
+    logger.info("perceptual network: ResNet-50, weights %s (sha256 %s)", job.perceptual_weights, network.sha256)
+    return network
 
 
 def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:

@@ -82,12 +82,36 @@ class SPAEConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """Shape of the discriminator and how it is trained (facts 2.3, 8.10)."""
+
+    base_channels: int = 128
+    """Channels of the first scale."""
+    channel_multipliers: tuple[int, ...] = (2, 4, 4, 4, 4)
+    """One block each, every one at half the sides of the last."""
+    learning_rate: float = 1e-4
+    """Peak of its schedule, which is that of the tokenizer."""
+    gradient_penalty: float = 10.0
+    """R1: this times the mean squared norm of the gradient at real pictures in [0, 1], without a further half."""
+    gradient_penalty_every: int = 1
+    """Steps between penalties; each is multiplied by their number (lazy R1)."""
+    lecam_weight: float = 1e-4
+    lecam_decay: float = 0.999
+    """Of the running averages of the logits, to which LeCAM holds the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Weights of equations 7 to 9 and how their terms are reduced (facts 8.5 to 8.9)."""
 
     commitment_weight: float = 0.01
     commitment_reduction: CommitmentReduction = "radius"
     """radius: squared error over the table's mean squared radius. element: mean over channels."""
+    adversarial_weight: float = 0.1
+    """lambda of equation 8; 0 trains without a discriminator."""
+    perceptual_weight: float = 0.1
+    """eta of equation 8; 0 trains without the ResNet-50 that judges resemblance."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     semantic_weight: float = 1.0
     """alpha of equation 9; 0 trains without semantic guidance."""
     semantic_thresholds: tuple[float, ...] = PAPER_THRESHOLDS

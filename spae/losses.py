@@ -1,4 +1,4 @@
-"""Losses of equations 7 to 9: pure functions, tensors in, scalar out (adversarial and perceptual terms join here).
+"""Losses of equations 7 to 9: pure functions, tensors in, scalar out.
 
 Reductions are those of facts 8.8: pixels by element, commitment and semantics by position, then over layers.
 """
@@ -62,3 +62,35 @@ def dynamic_weight(appearance: Tensor, semantic: Tensor, words: int) -> Tensor:
     """
     floor = 0.05 * torch.log(torch.tensor(float(words), device=semantic.device))
     return appearance.detach() / torch.maximum(semantic.detach(), floor)
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss of the tokenizer, from the logits (B,) of its reconstructions: -log sigmoid, their mean."""
+    return F.softplus(-fake).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy of the logits (B,) of real pictures and of reconstructions, each averaged, then added."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def gradient_penalty(real: Tensor, pixels: Tensor) -> Tensor:
+    """R1 (Mescheder et al., 2018): mean over pictures of |d logit / d pixels|^2; `pixels` must require gradient."""
+    (gradient,) = torch.autograd.grad(real.sum(), pixels, create_graph=True)
+    return gradient.flatten(1).square().sum(1).mean()
+
+
+def lecam_loss(real: Tensor, fake: Tensor, averages: Tensor) -> Tensor:
+    """LeCAM as MAGVIT has it: relu(mean real - average fake)^2 + relu(average real - mean fake)^2.
+
+    Args:
+        real: logits (B,) of real pictures.
+        fake: logits (B,) of reconstructions.
+        averages: running averages of the two means, (2,), real first.
+    """
+    return F.relu(real.mean() - averages[1]).square() + F.relu(averages[0] - fake.mean()).square()
+
+
+def perceptual_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+    """Mean squared error of a classifier's logits (B, classes) of the two (facts 8.11)."""
+    return F.mse_loss(reconstruction.float(), pixels.float())

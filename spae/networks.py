@@ -5,12 +5,12 @@ through its convolutions and the group norms.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spae.collectives import sum_over_ranks, world_size
 from spae.config import LatentStatistics, SPAEConfig
 from spae.layers import Downsample, ResidualBlock, Upsample, convolution, normalisation
 
@@ -115,35 +115,11 @@ class LatentNormalisation(nn.Module):
 
     def _batch_statistics(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         axes = (0,) if self.statistics == "position" else (0, *range(2, raw.ndim))
-        count = math.prod(raw.shape[axis] for axis in axes) * _world_size()
-        mean = _sum_over_ranks(raw.sum(axes)) / count
+        count = math.prod(raw.shape[axis] for axis in axes) * world_size()
+        mean = sum_over_ranks(raw.sum(axes)) / count
         mean = mean.reshape(self.mean.shape)
-        variance = _sum_over_ranks((raw - mean).square().sum(axes)).reshape(self.mean.shape) / count
-        with torch.no_grad():
-            self.mean.lerp_(mean, self.momentum)
-            self.variance.lerp_(variance, self.momentum)
+        variance = sum_over_ranks((raw - mean).square().sum(axes)).reshape(self.mean.shape) / count
+        with torch.no_grad():  # a batch that is not finite leaves no trace
+            for kept, seen in ((self.mean, mean), (self.variance, variance)):
+                kept.copy_(torch.where(seen.isfinite().all(), kept.lerp(seen, self.momentum), kept))
         return mean, variance
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _sum_over_ranks(x: Tensor) -> Tensor:
-    return x if _world_size() == 1 else _SumOverRanks.apply(x)
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is the all-reduced gradient: every rank's loss depends on every rank's sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        total = upstream.clone()
-        torch.distributed.all_reduce(total)
-        return total

@@ -1,89 +1,29 @@
-"""The training objective, one step of it, and the state that a run leaves and takes up again.
+"""One step of training, and the state that a run leaves and takes up again.
 
 A step is the same on every world size up to rounding: statistics, losses and gradients are those of the global batch.
 Gradients are averaged by one flat all-reduce in a fixed order, so that a resumed run repeats an uninterrupted one bit
-for bit. Nothing in a step waits for the device; numbers leave it at log steps.
+for bit. Nothing in a step waits for the device; numbers leave it at log steps. A step whose loss or gradient is not
+finite on any rank changes no weights on all.
 """
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from spae.adversary import Adversary, guarded_step
+from spae.collectives import average_gradients, average_terms
 from spae.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from spae.data import Batch
-from spae.losses import commitment_loss, dynamic_weight, pixel_loss, semantic_loss
+from spae.losses import dynamic_weight
 from spae.model import SPAE, unit_pixels
+from spae.objective import Objective, Terms
 from spae.order import DataPosition, StreamOrder
-from spae.pools import pool_sizes, sample_targets, similarity
 from spae.quantizers import Quantized
 
 _WEIGHT_HISTORY = 101  # steps over which the dynamic weight's median runs
-Terms = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """What judges words while training: CLIP's view of pictures and of the vocabulary's words."""
-
-    image_features: Callable[[Tensor], Tensor]
-    """Pixels float (B, 3, H, W) in [0, 1] -> unit-norm features (B, E), without gradient."""
-    semantics: Tensor
-    """Features of the words (K, E), equation 5."""
-
-
-class Objective:
-    """Equation 9: the appearance loss and the semantic loss, weighed against each other.
-
-    Adversarial and perceptual terms belong in `appearance`. Owns no parameters; `weights` is the history of the dynamic
-    weight, part of the training state.
-    """
-
-    def __init__(self, config: ObjectiveConfig, guidance: Guidance | None) -> None:
-        if config.semantic_weight and guidance is None:
-            raise ValueError("semantic_weight > 0 needs CLIP and a vocabulary with semantics; or set semantic_weight=0")
-        self.config = config
-        self.guidance = guidance if config.semantic_weight else None
-
-    @property
-    def guided_layers(self) -> int:
-        """Layers that the semantic loss guides."""
-        return len(self.config.semantic_thresholds) if self.guidance else 0
-
-    def appearance(self, reconstruction: Tensor, pixels: Tensor, commitment: Tensor) -> Terms:
-        """The terms of equation 8 and their weighted sum `appearance`."""
-        pixel = pixel_loss(reconstruction, pixels)
-        weighted = pixel + self.config.commitment_weight * commitment
-        return {"pixel": pixel, "commitment": commitment, "appearance": weighted}
-
-    def commitment(self, model: SPAE, z: Tensor, quantized: Quantized) -> Tensor:
-        """Commitment in the configured reduction (facts 8.7)."""
-        where = [model.quantizer.layer_positions(layer) for layer in range(model.depth)]
-        total = commitment_loss(z, quantized.layer_estimates, where)
-        if self.config.commitment_reduction == "element":
-            return total / z.shape[1]
-        return total / model.codebook.radius_squared
-
-    def semantic(self, model: SPAE, batch: Batch, quantized: Quantized) -> Terms:
-        """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
-        assert self.guidance is not None
-        pixels = unit_pixels(batch.pixels)
-        scores = similarity(self.guidance.image_features(pixels), self.guidance.semantics)
-        thresholds = self.config.semantic_thresholds
-        sizes = model.config.layer_sizes[: self.guided_layers]
-        draws = batch.draws.split(list(sizes), 1)
-        targets = [sample_targets(scores, rho, drawn) for rho, drawn in zip(thresholds, draws, strict=True)]
-        loss = semantic_loss(model.codebook, quantized.layer_inputs[: self.guided_layers], targets)
-        terms: Terms = {"semantic": loss}
-        pools = pool_sizes(scores, thresholds).float().mean(0)
-        for layer, threshold in enumerate(thresholds):
-            chosen = quantized.tokens.layers[layer].flatten(1)
-            terms[f"pool_size/{layer + 1}"] = pools[layer]
-            terms[f"pool_hit/{layer + 1}"] = (scores.gather(1, chosen) >= threshold).float().mean()
-        return terms
 
 
 @dataclass
@@ -96,6 +36,8 @@ class TrainState:
     optimizer: torch.optim.Adam
     weights: Tensor
     """The last dynamic weights, NaN where there is none yet."""
+    adversary: Adversary | None = None
+    """None where objective.adversarial_weight is 0."""
     step: int = 0
     seen: int = 0
     """Samples seen, over all ranks."""
@@ -104,12 +46,16 @@ class TrainState:
     def create(cls, config: TrainConfig, model: SPAE) -> "TrainState":
         """The state before the first step; the model's weights are those it has."""
         optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.optimizer.learning_rate, betas=config.optimizer.betas, foreach=True
+            model.parameters(), lr=config.optimizer.learning_rate, betas=config.optimizer.betas, fused=True
         )
         weights = torch.full((_WEIGHT_HISTORY,), torch.nan, device=model.device)
         shared = {id(frozen): frozen for frozen in (model.vocabulary, model.codebook)}  # the table stays one
         average = copy.deepcopy(model, shared).eval().requires_grad_(False)
-        return cls(model, average, optimizer, weights)
+        adversary = None
+        if config.objective.adversarial_weight:
+            opponent = config.objective.discriminator
+            adversary = Adversary(opponent, config.model.input_size, config.optimizer.betas, model.device)
+        return cls(model, average, optimizer, weights, adversary)
 
     def state_dict(self, position: DataPosition) -> dict[str, object]:
         """Tensors and plain values only: readable with `torch.load(weights_only=True)`."""
@@ -118,6 +64,7 @@ class TrainState:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "weights": self.weights,
+            "adversary": self.adversary and self.adversary.state_dict(),
             "step": self.step,
             "position": dataclasses.asdict(position),
         }
@@ -129,37 +76,61 @@ class TrainState:
         self.average.load_state_dict(values["average"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.weights.copy_(values["weights"])
+        if self.adversary:
+            self.adversary.load_state_dict(values["adversary"])
         self.step = int(values["step"])
         position = values["position"]
         self.seen = order.seen(DataPosition(int(position["epoch"]), tuple(position["counts"])))
 
 
-def train_step(state: TrainState, objective: Objective, batch: Batch, config: TrainConfig) -> tuple[Terms, Quantized]:
-    """One optimisation step on this rank's part of the batch; the terms stay on the device, averaged over ranks."""
-    model = state.model.train()
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells; tensors stay on the device."""
+
+    terms: Terms
+    """Scalars by name, averaged over ranks."""
+    quantized: Quantized
+    finite: Tensor
+    """Whether this rank's own loss was finite, a bool scalar: where it is not, its samples are to blame."""
+
+
+def train_step(state: TrainState, objective: Objective, batch: Batch, config: TrainConfig) -> StepResult:
+    """One optimisation step of tokenizer and discriminator on this rank's part of the batch."""
+    model, pixels = state.model.train(), unit_pixels(batch.pixels)
+    rate = learning_rate(state.step, config.steps, config.optimizer)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, config.steps, config.optimizer)
+        group["lr"] = rate
     with torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         reconstruction, z, quantized = model(batch.pixels, layers=_prefix(state.step, config))
+    z.retain_grad()
     commitment = objective.commitment(model, z, quantized)
-    terms = objective.appearance(reconstruction, unit_pixels(batch.pixels), commitment)
+    terms = objective.appearance(reconstruction, pixels, commitment, state.adversary)
     if objective.guidance:
-        terms |= objective.semantic(model, batch, quantized)
-    averaged = _average_terms(terms)
-    loss = terms["appearance"]
+        terms |= objective.semantic(model, batch, pixels, quantized)
+    averaged = average_terms(terms)
+    loss, semantic_gradient = terms["appearance"], None
     if objective.guidance:
         averaged["dynamic_weight"] = _capped_weight(state, averaged, objective.config, len(model.codebook))
-        loss = loss + objective.config.semantic_weight * averaged["dynamic_weight"] * terms["semantic"]
+        weighted = objective.config.semantic_weight * averaged["dynamic_weight"] * terms["semantic"]
+        (semantic_gradient,) = torch.autograd.grad(weighted, z, retain_graph=True)
+        loss = loss + weighted
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    _average_gradients(model)
-    if config.optimizer.gradient_clip:
-        averaged["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
-    state.optimizer.step()
+    average_gradients(model.parameters())
+    limit = config.optimizer.gradient_clip or torch.inf
+    averaged["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    skip = ~(averaged["gradient_norm"].isfinite() & averaged["appearance"].isfinite())
+    guarded_step(state.optimizer, skip)
     update_average(state.average, model, ema_decay(state.step, config.optimizer))
+    told = _latent_radii(model, z) | _gradient_norms(z, semantic_gradient) | _repeats(quantized)
+    if state.adversary:
+        opposing, its_terms = state.adversary.losses(pixels, reconstruction, state.step)
+        state.adversary.step(opposing, rate / config.optimizer.learning_rate, skip)
+        told |= its_terms
+    averaged |= average_terms(told) | {"skipped": skip.float()}
     state.step += 1
     state.seen += config.data.batch_size
-    return averaged | _latent_radii(model, z), quantized
+    return StepResult(averaged, quantized, loss.detach().isfinite())
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -197,7 +168,7 @@ def _capped_weight(state: TrainState, terms: Terms, config: ObjectiveConfig, wor
     weight = dynamic_weight(terms["appearance"], terms["semantic"], words)
     median = torch.nan_to_num(state.weights.nanmedian(), nan=torch.inf)
     weight = torch.minimum(weight, config.dynamic_weight_cap * median)
-    state.weights[state.step % _WEIGHT_HISTORY] = weight
+    state.weights[state.step % _WEIGHT_HISTORY] = weight.where(weight.isfinite(), torch.nan)
     return weight
 
 
@@ -209,22 +180,20 @@ def _latent_radii(model: SPAE, z: Tensor) -> Terms:
     return {f"latent_radius/{number}": squared[:, one].mean().sqrt() for number, one in enumerate(where, 1)}
 
 
-def _average_terms(terms: Terms) -> Terms:
-    """Means over ranks in one all-reduce, without gradient."""
-    values = torch.stack([value.detach().float() for value in terms.values()])
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-        values = values / torch.distributed.get_world_size()
-    return dict(zip(terms, values.unbind(), strict=True))
+def _repeats(quantized: Quantized) -> Terms:
+    """Share of positions at which the last layer repeats the word of the one before, where their grids are equal."""
+    tokens = quantized.tokens
+    if tokens.depth < 2 or tokens.grids[-1] != tokens.grids[-2]:
+        return {}
+    return {"repeats": (tokens.layers[-1] == tokens.layers[-2]).float().mean()}
 
 
-def _average_gradients(model: nn.Module) -> None:
-    """One flat all-reduce in the order of the parameters: bit-equal after a resume, unlike DDP's changing buckets."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+def _gradient_norms(z: Tensor, semantic: Tensor | None) -> Terms:
+    """Norm of the gradient at the latents, (B, C, *S), by the part of the loss that it comes from (facts 8.9)."""
+    total = z.grad if z.grad is not None else torch.zeros_like(z)
+    if semantic is None:
+        return {"latent_gradient/appearance": total.norm()}
+    return {
+        "latent_gradient/appearance": (total - semantic).norm(),
+        "latent_gradient/semantic": semantic.norm(),
+    }

@@ -14,7 +14,13 @@ CONFIG = SPAEConfig(
 )
 TRAINING = TrainConfig(
     model=CONFIG,
-    objective=ObjectiveConfig(semantic_weight=0.0, semantic_thresholds=(0.9, 0.8), prefix_probability=0.5),
+    objective=ObjectiveConfig(
+        semantic_weight=0.0,
+        semantic_thresholds=(0.9, 0.8),
+        prefix_probability=0.5,
+        adversarial_weight=0.0,
+        perceptual_weight=0.0,
+    ),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=3, cooldown_steps=4, gradient_clip=1.0, ema_decay=0.9),
     data=DataConfig(batch_size=8, streams=4, crop_scale=(1.0, 1.0), flip=False, shift=1),
     steps=12,

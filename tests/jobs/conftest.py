@@ -21,8 +21,9 @@ def cluster_environment():
     ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
     options = [f"--{name}={port}" for name, port in ports.items()]
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    environment |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     environment.pop("RAY_ADDRESS", None)
-    options += ["--head", "--block", "--num-cpus=4", "--disable-usage-stats", f"--temp-dir={short_folder()}"]
+    options += ["--head", "--block", "--num-cpus=3", "--disable-usage-stats", f"--temp-dir={short_folder()}"]
     ray = str(Path(sys.executable).with_name("ray"))
     process = subprocess.Popen([ray, "start", *options], env=environment, start_new_session=True)
     dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"

@@ -32,9 +32,9 @@ def understood(stage):
 def test_every_command_of_the_demo_is_understood():
     stages = demo.demo_stages(demo.DemoFlags(output="runs/demo", steps=7))
     parsed = [understood(stage) for stage in stages]
-    assert len(parsed) == len(stages) == 12
+    assert len(parsed) == len(stages) == 13
     trained = [flags for flags in parsed if isinstance(flags, train.TrainFlags)]
-    assert [flags.config.objective.semantic_weight for flags in trained] == [1.0, 0.0]
+    assert [flags.config.objective.semantic_weight for flags in trained] == [0.0, 1.0]
     assert {flags.config.steps for flags in trained} == {7}
 
 

@@ -125,7 +125,7 @@ def test_digits_are_read_whole(splits):
     assert digits.names[7] == "seven"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demos_clip_knows_the_digits_in_a_fresh_process(tmp_path):
     splits = {split: save_digit_split(tmp_path / split, split) for split in ("train", "val")}
     flags = [f"--{name}={url}" for name, url in splits.items()]

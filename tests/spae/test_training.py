@@ -13,9 +13,10 @@ from spae.config import OptimizerConfig
 from spae.data import Batch, BatchPlan, batches
 from spae.losses import commitment_loss
 from spae.model import SPAE, unit_pixels
+from spae.objective import Guidance, Objective
 from spae.order import DataPosition, StreamOrder
 from spae.records import load_index
-from spae.training import Guidance, Objective, TrainState, ema_decay, learning_rate, train_step, update_average
+from spae.training import TrainState, ema_decay, learning_rate, train_step, update_average
 from tests import tiny_models, tiny_spae
 from tests.clusters import free_port
 
@@ -40,7 +41,7 @@ def new_state(config=CONFIG):
 
 def run(state, objective, plan, steps, config=CONFIG):
     some = itertools.islice(batches(plan, state.seen), steps)
-    return [train_step(state, objective, batch, config)[0] for batch in some]
+    return [train_step(state, objective, batch, config).terms for batch in some]
 
 
 def test_the_schedule_warms_up_decays_and_cools_down():
@@ -122,7 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(index, tmp_path):
 
 def test_a_state_holds_plain_values_only():
     state = new_state().state_dict(DataPosition(0, (0, 0)))
-    assert set(state) == {"model", "average", "optimizer", "weights", "step", "position"}
+    assert set(state) == {"model", "average", "optimizer", "weights", "adversary", "step", "position"}
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +217,7 @@ def test_the_radius_of_latents_is_told_per_layer(index):
     state, batch = new_state(), next(batches(plan(index)))
     model = state.model.train()
     z = model.latents(batch.pixels).detach().double()
-    terms, _ = train_step(state, Objective(CONFIG.objective, None), batch, CONFIG)
+    terms = train_step(state, Objective(CONFIG.objective), batch, CONFIG).terms
     table = model.codebook.embeddings.double()
     radius = (table - table.mean(0)).square().sum(1).mean().sqrt()
     for layer in range(4):

@@ -52,7 +52,7 @@ def load_run(run: str, vocabulary_url: str | None = None) -> tuple[SPAE, int]:
     state = load_latest_state(run)
     model = SPAE(record.config.model, vocabulary)
     model.load_state_dict(state["average"])
-    return model.eval(), int(state["step"])
+    return model.eval().frozen(), int(state["step"])
 
 
 if __name__ == "__main__":

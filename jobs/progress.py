@@ -156,5 +156,6 @@ class Progress:
 @torch.no_grad()
 def validation_psnr(model: SPAE, pixels: Tensor) -> float:
     """PSNR in dB of all layers on pictures uint8 (B, 3, *S), from their common mean squared error."""
+    model.refresh()
     rebuilt = model.decode(model.encode(pixels))
     return float(-10 * pixel_loss(rebuilt, unit_pixels(pixels)).log10())

@@ -140,7 +140,9 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
     if guided and vocabulary.semantics is None:
         raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
-    model = dataclasses.replace(flags.config.model, embedding_width=vocabulary.width)
+    model = flags.config.model
+    if model.table != "learned":
+        model = dataclasses.replace(model, embedding_width=vocabulary.width)
     job = dataclasses.replace(
         flags,
         shards=absolute(flags.shards),

@@ -15,6 +15,8 @@ QuantizerName = Literal["pyramid", "residual", "vector"]
 LatentStatistics = Literal["position", "channel", "none"]
 CommitmentReduction = Literal["radius", "element"]
 Precision = Literal["float32", "bfloat16"]
+CodebookTable = Literal["frozen", "learned", "projected"]
+Search = Literal["euclidean", "cosine"]
 
 IMAGE_GRIDS: tuple[Grid, ...] = ((1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (16, 16))
 PAPER_THRESHOLDS = (0.98, 0.95, 0.9, 0.85, 0.8)
@@ -48,6 +50,12 @@ class SPAEConfig:
     """Width of the word embeddings, which the encoder emits in full (facts 8.3); training takes the vocabulary's."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     quantizer: QuantizerName = "pyramid"
+    table: CodebookTable = "frozen"
+    """frozen: the words' own rows. learned: rows of its own. projected: a learned linear map of the words' rows."""
+    table_size: int | None = None
+    """Words of the codebook, the first of the vocabulary; None means all."""
+    search: Search = "euclidean"
+    """cosine compares at unit length, as LQAE does; for a frozen table only."""
     latent_statistics: LatentStatistics = "position"
     """Which statistics bring the encoder's output to the spread of the word embeddings (facts 8.4)."""
     temperature: float | None = None
@@ -58,6 +66,8 @@ class SPAEConfig:
             raise ValueError(f"input_size={self.input_size} must be (height, width) or (frames, height, width)")
         if not self.grids:
             raise ValueError("grids is empty; give one grid a layer, such as ((1, 1), (2, 2), (4, 4))")
+        if self.search == "cosine" and self.table != "frozen":
+            raise ValueError(f"search=cosine needs table=frozen, not {self.table}")
         if self.grids[-1] != self.latent_grid:
             raise ValueError(
                 f"the last grid {self.grids[-1]} must be the latent grid {self.latent_grid}, which input_size="
@@ -107,6 +117,10 @@ class ObjectiveConfig:
     commitment_weight: float = 0.01
     commitment_reduction: CommitmentReduction = "radius"
     """radius: squared error over the table's mean squared radius. element: mean over channels."""
+    codebook_weight: float = 0.0
+    """Of the loss that draws a trainable table to the latents: commitment with roles exchanged; 1 for the baseline."""
+    entropy_weight: float = 0.0
+    """Of MaskGIT's entropy loss, for learned tables only: each latent sure, all words in use; 0.1 for the baseline."""
     adversarial_weight: float = 0.1
     """lambda of equation 8; 0 trains without a discriminator."""
     perceptual_weight: float = 0.1

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from spae.codebook import Codebook
+
+_BLOCK_SCORES = 16_777_216  # 64 MB in fp32
 
 
 def pixel_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
@@ -28,12 +31,24 @@ def commitment_loss(latents: Tensor, estimates: Sequence[Tensor], positions: Seq
     The estimate of a position stands until a later layer renews it. Divide by R^2 for the relative form (facts 8.7), by
     C for the element mean.
     """
+    return _distances(latents, [estimate.detach() for estimate in estimates], positions)
+
+
+def codebook_loss(latents: Tensor, estimates: Sequence[Tensor], positions: Sequence[Tensor]) -> Tensor:
+    """Commitment with roles exchanged, for a trainable table: it draws the estimates to the latents.
+
+    VQ-VAE's |sg(z) - e|^2 where there is one layer; arguments and reduction as in `commitment_loss`.
+    """
+    return _distances(latents.detach(), estimates, positions)
+
+
+def _distances(latents: Tensor, estimates: Sequence[Tensor], positions: Sequence[Tensor]) -> Tensor:
     z = latents.flatten(2).transpose(1, 2)
     squared = z.new_zeros(z.shape[:2])
     covered = torch.zeros(z.shape[1], dtype=torch.bool, device=z.device)
     total = z.new_zeros(())
     for estimate, where in zip(estimates, positions, strict=True):
-        error = (z[:, where] - estimate.detach()).square().sum(-1)
+        error = (z[:, where] - estimate).square().sum(-1)
         squared = squared.index_copy(1, where, error)
         covered = covered.index_fill(0, where, True)
         total = total + squared.sum() / (covered.sum() * len(z))
@@ -94,3 +109,28 @@ def lecam_loss(real: Tensor, fake: Tensor, averages: Tensor) -> Tensor:
 def perceptual_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     """Mean squared error of a classifier's logits (B, classes) of the two (facts 8.11)."""
     return F.mse_loss(reconstruction.float(), pixels.float())
+
+
+def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Tensor:
+    """MaskGIT's entropy loss on softmax(-|z - e|^2 / temperature): mean entropy of a latent minus that of the mean.
+
+    Args:
+        latents: (N, C).
+        rows: the table (K, C); gradients go to both.
+        temperature: 0.01 in MaskGIT.
+
+    Blocks of latents are computed again in the backward pass, so that N x K scores never exist together.
+    """
+    entropy, mean = latents.new_zeros(()), latents.new_zeros(len(rows))
+    for block in latents.split(max(1, _BLOCK_SCORES // len(rows))):
+        sure, shares = checkpoint(_entropies, block, rows, temperature, use_reentrant=False)
+        entropy, mean = entropy + sure, mean + shares
+    mean = mean / len(latents)
+    return entropy / len(latents) - torch.special.entr(mean).sum()
+
+
+def _entropies(latents: Tensor, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Sum of the entropies of softmax(-|z - e|^2 / temperature) and of the probabilities, over the latents."""
+    scores = torch.addmm(rows.square().sum(1), latents, rows.T, beta=-1, alpha=2) / temperature
+    logs = scores.log_softmax(1)
+    return -(logs.exp() * logs).sum(), logs.exp().sum(0)

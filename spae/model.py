@@ -4,6 +4,7 @@ A model folder stands alone: `config.json`, `model.safetensors` (encoder, decode
 weights of training) and `vocabulary/` (words and embeddings). Nothing in it is a pickle.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,7 +20,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from spae.codebook import Codebook, default_temperature
+from spae.codebook import default_temperature
+from spae.codebook_variants import TrainableCodebook, make_codebook
 from spae.config import SPAEConfig, from_dict, to_dict
 from spae.media import fit_image, to_rgb
 from spae.networks import Decoder, Encoder, LatentNormalisation
@@ -42,17 +44,18 @@ class SPAE(nn.Module):
 
     def __init__(self, config: SPAEConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
-        if vocabulary.width != config.embedding_width:
+        if config.table == "frozen" and vocabulary.width != config.embedding_width:
             raise ValueError(
                 f"the vocabulary's embeddings are {vocabulary.width} wide and config.embedding_width is "
                 f"{config.embedding_width}; use dataclasses.replace(config, embedding_width={vocabulary.width})"
             )
+        vocabulary = vocabulary.first(config.table_size) if config.table_size else vocabulary
         self.config, self.vocabulary = config, vocabulary
         temperature = config.temperature or default_temperature(len(vocabulary))
-        self.codebook = Codebook(vocabulary.embeddings, temperature)
+        self.codebook = make_codebook(config, vocabulary.embeddings, temperature)
         self.quantizer = QUANTIZERS[config.quantizer](self.codebook, config.grids)
         self.encoder = Encoder(config)
-        self.statistics = LatentNormalisation(config.latent_statistics, vocabulary.embeddings, config.latent_grid)
+        self.statistics = LatentNormalisation(config.latent_statistics, self.codebook.embeddings, config.latent_grid)
         self.decoder = Decoder(config)
 
     @property
@@ -126,8 +129,36 @@ class SPAE(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def refresh(self) -> None:
+        """Bring the searched table up to date where training moves it; call it after the parameters changed."""
+        if isinstance(self.codebook, TrainableCodebook):
+            self.codebook.refresh()
+            self.statistics.follow(self.codebook.embeddings)
+
+    def frozen(self) -> "SPAE":
+        """This model with its table as the vocabulary's embeddings, so that all that follows treats it like any other.
+
+        A learned row is given the word of its number: the map that a learned codebook needs before a language model can
+        read its ids. A model whose table is frozen already is returned as it is.
+        """
+        if not isinstance(self.codebook, TrainableCodebook):
+            return self
+        self.refresh()
+        table = self.codebook.embeddings.detach().cpu().clone()
+        vocabulary = self.vocabulary.with_table(table, "learned" if self.config.table == "learned" else "projected")
+        config = dataclasses.replace(
+            self.config, table="frozen", table_size=None, temperature=self.codebook.temperature
+        )
+        model = SPAE(config, vocabulary).to(self.device)
+        own = model.state_dict()
+        model.load_state_dict({name: tensor for name, tensor in self.state_dict().items() if name in own})
+        return model.train(self.training)
+
     def save_pretrained(self, url: str) -> None:
-        """Write a model folder to an fsspec URL, `config.json` last."""
+        """Write a model folder to an fsspec URL, `config.json` last; a trained table is written as a frozen one."""
+        if isinstance(self.codebook, TrainableCodebook):
+            self.frozen().save_pretrained(url)
+            return
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         record = {
             "format_version": FORMAT_VERSION,

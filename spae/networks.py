@@ -99,10 +99,16 @@ class LatentNormalisation(nn.Module):
         self.statistics, self.momentum, self.epsilon = statistics, 0.05, 1e-5
         self.register_buffer("mean", torch.zeros(width, *sides))
         self.register_buffer("variance", torch.ones(width, *sides))
+        self.register_buffer("table_mean", torch.zeros(width, *[1] * len(latent_grid)), persistent=False)
+        self.register_buffer("table_spread", torch.ones(()), persistent=False)
+        self.follow(table)
+
+    def follow(self, table: Tensor) -> None:
+        """Take the mean and spread of a table (K, C) as the goal."""
         centre = table.float().mean(0)
-        spread = (table.float() - centre).square().sum(1).mean().div(width).sqrt()
-        self.register_buffer("table_mean", centre.reshape(width, *[1] * len(latent_grid)), persistent=False)
-        self.register_buffer("table_spread", spread, persistent=False)
+        spread = (table.float() - centre).square().sum(1).mean().div(len(centre)).sqrt()
+        self.table_mean.copy_(centre.view_as(self.table_mean))
+        self.table_spread.copy_(spread)
 
     def forward(self, raw: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S); per channel the table's mean, and its spread, equal in all channels."""

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spae.adversary import Adversary
+from spae.codebook_variants import TrainableCodebook
 from spae.config import ObjectiveConfig
 from spae.data import Batch
-from spae.losses import commitment_loss, perceptual_loss, pixel_loss, semantic_loss
+from spae.losses import (
+    codebook_loss,
+    commitment_loss,
+    entropy_loss,
+    perceptual_loss,
+    pixel_loss,
+    semantic_loss,
+)
 from spae.model import SPAE
 from spae.pools import pool_sizes, sample_targets, similarity
 from spae.quantizers import Quantized
@@ -69,11 +77,21 @@ class Objective:
 
     def commitment(self, model: SPAE, z: Tensor, quantized: Quantized) -> Tensor:
         """Commitment in the configured reduction (facts 8.7)."""
-        where = [model.quantizer.layer_positions(layer) for layer in range(model.depth)]
-        total = commitment_loss(z, quantized.layer_estimates, where)
+        total = commitment_loss(z, quantized.layer_estimates, _positions(model))
         if self.config.commitment_reduction == "element":
             return total / z.shape[1]
         return total / model.codebook.radius_squared
+
+    def table(self, model: SPAE, z: Tensor, quantized: Quantized) -> Terms:
+        """The terms that move a trainable table, and their weighted sum `table`; nothing where none is weighed."""
+        terms: Terms = {}
+        if self.config.codebook_weight:
+            drawn = codebook_loss(z, quantized.layer_estimates, _positions(model)) / z.shape[1]
+            terms |= {"codebook": drawn, "table": self.config.codebook_weight * drawn}
+        if self.config.entropy_weight and isinstance(model.codebook, TrainableCodebook):
+            terms["entropy"] = entropy_loss(z.flatten(2).transpose(1, 2).flatten(0, 1), model.codebook.rows())
+            terms["table"] = terms.get("table", 0) + self.config.entropy_weight * terms["entropy"]
+        return terms
 
     def semantic(self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized) -> Terms:
         """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
@@ -91,3 +109,7 @@ class Objective:
             terms[f"pool_size/{layer + 1}"] = pools[layer]
             terms[f"pool_hit/{layer + 1}"] = (scores.gather(1, chosen) >= threshold).float().mean()
         return terms
+
+
+def _positions(model: SPAE) -> list[Tensor]:
+    return [model.quantizer.layer_positions(layer) for layer in range(model.depth)]

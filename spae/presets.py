@@ -1,8 +1,30 @@
 """Named configurations: `PRESETS["digits-32"]` is a complete TrainConfig; a variant is `dataclasses.replace` of one."""
 
-from spae.config import DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SPAEConfig, TrainConfig
+from spae.ablations import ABLATIONS
+from spae.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SPAEConfig,
+    TrainConfig,
+)
 
 IMAGE_128 = TrainConfig()
+
+IMAGE_256 = TrainConfig(
+    model=SPAEConfig(input_size=(256, 256), network=NetworkConfig(channel_multipliers=(1, 1, 2, 2, 4))),
+    objective=ObjectiveConfig(discriminator=DiscriminatorConfig(channel_multipliers=(2, 4, 4, 4, 4, 4))),
+)
+
+MNIST_32 = TrainConfig(
+    model=SPAEConfig(input_size=(32, 32), grids=((1, 1), (2, 2), (4, 4), (4, 4))),
+    objective=ObjectiveConfig(
+        semantic_thresholds=(0.98, 0.95, 0.9), discriminator=DiscriminatorConfig(channel_multipliers=(2, 4, 4))
+    ),
+    data=DataConfig(crop_scale=(1.0, 1.0), flip=False),
+)
 
 DIGITS_32 = TrainConfig(
     model=SPAEConfig(
@@ -22,4 +44,10 @@ DIGITS_32 = TrainConfig(
     steps=300,
 )
 
-PRESETS: dict[str, TrainConfig] = {"digits-32": DIGITS_32, "image-128": IMAGE_128}
+PRESETS: dict[str, TrainConfig] = {
+    "digits-32": DIGITS_32,
+    "mnist-32": MNIST_32,
+    "image-128": IMAGE_128,
+    "image-256": IMAGE_256,
+    **{f"image-128-{name}": change(IMAGE_128) for name, change in ABLATIONS.items() if name != "pyramid"},
+}

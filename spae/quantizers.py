@@ -29,7 +29,8 @@ class Quantized:
         latents: (B, C, *S), the decoder's input; its gradient is that of the encoder's latents (straight through).
         tokens: the pyramid of word ids.
         layer_inputs: z_l of each layer at its positions, (B, n_l, C), differentiable in the latents.
-        layer_estimates: the estimate after each layer at its positions, (B, n_l, C), without gradient.
+        layer_estimates: the estimate after each layer at its positions, (B, n_l, C), differentiable in the table where
+            that is trained.
     """
 
     latents: Tensor
@@ -88,7 +89,7 @@ class Quantizer(nn.Module):
         for group in self.groups:
             where = [self.layer_positions(layer) for layer in group]
             together = torch.cat(where)
-            z_group = self.layer_input(z[:, together], total[:, together], count[together])
+            z_group = self.layer_input(z[:, together], total[:, together].detach(), count[together])
             chosen = self.codebook.nearest(z_group.detach().reshape(-1, z.shape[2])).view(z.shape[0], -1)
             total = total.index_add(1, together, self.codebook.embed(chosen))
             count = count.index_add(0, together, count.new_ones(len(together), 1))

@@ -49,7 +49,8 @@ class TrainState:
             model.parameters(), lr=config.optimizer.learning_rate, betas=config.optimizer.betas, fused=True
         )
         weights = torch.full((_WEIGHT_HISTORY,), torch.nan, device=model.device)
-        shared = {id(frozen): frozen for frozen in (model.vocabulary, model.codebook)}  # the table stays one
+        frozen = (model.vocabulary, model.codebook) if config.model.table == "frozen" else (model.vocabulary,)
+        shared = {id(one): one for one in frozen}  # a frozen table stays one
         average = copy.deepcopy(model, shared).eval().requires_grad_(False)
         adversary = None
         if config.objective.adversarial_weight:
@@ -73,6 +74,7 @@ class TrainState:
         """Take up a run where `state_dict` left it, on any number of ranks."""
         values: dict = state
         self.model.load_state_dict(values["model"])
+        self.model.refresh()
         self.average.load_state_dict(values["average"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.weights.copy_(values["weights"])
@@ -105,10 +107,11 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     z.retain_grad()
     commitment = objective.commitment(model, z, quantized)
     terms = objective.appearance(reconstruction, pixels, commitment, state.adversary)
+    terms |= objective.table(model, z, quantized)
     if objective.guidance:
         terms |= objective.semantic(model, batch, pixels, quantized)
     averaged = average_terms(terms)
-    loss, semantic_gradient = terms["appearance"], None
+    loss, semantic_gradient = terms["appearance"] + terms.get("table", 0), None
     if objective.guidance:
         averaged["dynamic_weight"] = _capped_weight(state, averaged, objective.config, len(model.codebook))
         weighted = objective.config.semantic_weight * averaged["dynamic_weight"] * terms["semantic"]
@@ -121,6 +124,7 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     averaged["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), limit)
     skip = ~(averaged["gradient_norm"].isfinite() & averaged["appearance"].isfinite())
     guarded_step(state.optimizer, skip)
+    model.refresh()
     update_average(state.average, model, ema_decay(state.step, config.optimizer))
     told = _latent_radii(model, z) | _gradient_norms(z, semantic_gradient) | _repeats(quantized)
     if state.adversary:

@@ -27,7 +27,7 @@ from spae.config import from_dict, to_dict
 from spae.publishing import delete, join, publish
 from spae.pyramid import TokenPyramid
 
-TableName = Literal["centred", "raw"]
+TableName = Literal["centred", "raw", "learned", "projected"]
 
 FORMAT_VERSION = 1
 OUTLIER_SCORE = 5.0
@@ -80,7 +80,7 @@ class VocabularyRecord:
     embeddings_source: str
     """Which tensor the embeddings are."""
     table: TableName = "centred"
-    """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1)."""
+    """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1). learned, projected: made in training."""
     scale: float = 1.0
     """Length of a centred row."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -169,6 +169,23 @@ class Vocabulary:
     def without_semantics(self) -> "Vocabulary":
         """The words and embeddings alone, all that encoding and decoding need."""
         return dataclasses.replace(self, semantics=None, record=dataclasses.replace(self.record, semantics=None))
+
+    def first(self, words: int) -> "Vocabulary":
+        """The first words alone; ValueError where there are fewer."""
+        if words > len(self):
+            raise ValueError(f"the vocabulary has {len(self)} words, fewer than the {words} asked for")
+        return dataclasses.replace(
+            self,
+            word_list=self.word_list[:words],
+            llm_ids=self.llm_ids[:words],
+            embeddings=self.embeddings[:words],
+            semantics=None if self.semantics is None else self.semantics[:words],
+        )
+
+    def with_table(self, embeddings: Tensor, table: TableName) -> "Vocabulary":
+        """The same words with another table (K, any width), without semantics and transform."""
+        record = dataclasses.replace(self.record, table=table, semantics=None)
+        return dataclasses.replace(self, embeddings=embeddings, semantics=None, record=record, transform={})
 
     def words_parquet(self) -> bytes:
         """`words.parquet` (id, llm_id, word); beside a token table it lets SQL join ids to words."""

@@ -67,3 +67,27 @@ def word_cross_entropy(query: np.ndarray, table: np.ndarray, target: int, temper
     logits = -((query - table) ** 2).sum(1) / temperature
     top = logits.max()
     return float(top + np.log(np.exp(logits - top).sum()) - logits[target])
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
+
+
+def lecam(real: np.ndarray, fake: np.ndarray, average_real: float, average_fake: float) -> float:
+    """The regulariser as MAGVIT writes it."""
+    return max(real.mean() - average_fake, 0) ** 2 + max(average_real - fake.mean(), 0) ** 2
+
+
+def entropy_loss(latents: np.ndarray, rows: np.ndarray, temperature: float) -> float:
+    """MaskGIT's, row by row."""
+    probabilities = []
+    for z in latents:
+        scores = -((rows - z) ** 2).sum(1) / temperature
+        scores = np.exp(scores - scores.max())
+        probabilities.append(scores / scores.sum())
+
+    def entropy(p: np.ndarray) -> float:
+        kept = p[p > 0]
+        return float(-(kept * np.log(kept)).sum())
+
+    return float(np.mean([entropy(p) for p in probabilities])) - entropy(np.mean(probabilities, 0))

@@ -1,0 +1,58 @@
+import pytest
+
+from spae.ablations import ABLATIONS
+from spae.config import TrainConfig, to_dict
+from spae.presets import PRESETS
+
+
+def changed(name, config):
+    """What a row changes, as flat names."""
+
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    before, after = dict(flat(to_dict(config))), dict(flat(to_dict(ABLATIONS[name](config))))
+    return {key: after[key] for key in after if after[key] != before[key]}
+
+
+def test_the_papers_rows_come_first_in_its_order():
+    paper = ["vq", "frozen", "semantic", "rq-2", "saq-2", "pyramid", "one-threshold", "fixed-weight", "no-perceptual"]
+    assert list(ABLATIONS)[:9] == paper
+
+
+def test_rows_change_what_they_name_and_nothing_else():
+    config = TrainConfig()
+    one, two = {"model.grids": ((16, 16),)}, {"model.grids": ((16, 16),) * 2}
+    guided = {"objective.semantic_thresholds": (0.8,)}
+    assert changed("pyramid", config) == {}
+    assert changed("semantic", config) == one | guided | {"model.quantizer": "vector"}
+    assert changed("frozen", config) == changed("semantic", config) | {"objective.semantic_weight": 0.0}
+    assert changed("rq-2", config) == two | guided | {"model.quantizer": "residual"}
+    assert changed("saq-2", config) == two | guided
+    assert changed("one-threshold", config) == {"objective.semantic_thresholds": (0.9,) * 5}
+    assert changed("fixed-weight", config) == {"objective.dynamic_weight": False}
+    assert changed("no-perceptual", config) == {"objective.perceptual_weight": 0.0}
+    assert changed("lqae", config) == changed("frozen", config) | {"model.search": "cosine"}
+    assert changed("projected", config) == {"model.table": "projected", "objective.codebook_weight": 1.0}
+    assert ABLATIONS["spae-8"](config).model.layer_sizes == (1, 4, 16, 64, 256, 256, 256, 256)
+
+
+def test_the_baseline_is_maskgits():
+    config = ABLATIONS["vq"](TrainConfig())
+    assert (config.model.table_size, config.model.embedding_width) == (1_024, 256)
+    objective = config.objective
+    assert (objective.commitment_weight, objective.codebook_weight, objective.entropy_weight) == (0.25, 1.0, 0.1)
+
+
+@pytest.mark.parametrize("preset", ["digits-32", "mnist-32", "image-128", "image-256"])
+def test_every_row_fits_every_preset(preset):
+    for change in ABLATIONS.values():
+        assert change(PRESETS[preset]).model.latent_grid == PRESETS[preset].model.latent_grid
+
+
+def test_presets_of_256_pixels_have_the_latents_of_128():
+    assert PRESETS["image-256"].model.layer_sizes == PRESETS["image-128"].model.layer_sizes == (1, 4, 16, 64, 256, 256)

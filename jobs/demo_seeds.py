@@ -20,15 +20,14 @@ import tyro
 from jobs.demo import (
     DIGITS,
     DemoFlags,
-    Stage,
     Training,
     clip_stage,
     cluster_cpus,
-    run_stages,
     score_stage,
     training_stages,
     vocabulary_stage,
 )
+from jobs.stages import Stage, run_stages
 from spae.data import load_pictures, read_samples
 from spae.model import SPAE
 from spae.records import load_index

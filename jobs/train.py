@@ -26,6 +26,7 @@ import tyro
 from jobs.cluster import connect
 from jobs.progress import Progress
 from jobs.runs import FINISHED_FILE, STATE_FILE, claim_run, run_record
+from spae.ablations import ABLATIONS
 from spae.clip import image_features, load_clip, require_same_clip
 from spae.config import TrainConfig
 from spae.data import BatchPlan, batches, load_pictures, read_samples
@@ -57,6 +58,8 @@ class TrainFlags:
     """Vocabulary folder that `pipelines.vocabulary` wrote."""
     run: str
     """Run folder; the same command on it again continues."""
+    ablation: str | None = None
+    """Change the configuration into a row of the ablation table, such as frozen or saq-2 (spae/ablations.py)."""
     val_shards: str | None = None
     """Split folder to validate on."""
     clip: str | None = None
@@ -133,6 +136,7 @@ def prepare(flags: TrainFlags) -> TrainFlags:
     Writes config.json into a new run folder. ValueError names what does not fit and the remedy.
     """
     vocabulary = Vocabulary.load(flags.vocabulary)
+    flags = dataclasses.replace(flags, config=_configure(flags, vocabulary))
     guided = flags.config.objective.semantic_weight > 0
     if guided and flags.clip is None:
         raise ValueError("semantic guidance needs --clip; give it, or --objective.semantic-weight 0 to train without")
@@ -140,9 +144,6 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
     if guided and vocabulary.semantics is None:
         raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
-    model = flags.config.model
-    if model.table != "learned":
-        model = dataclasses.replace(model, embedding_width=vocabulary.width)
     job = dataclasses.replace(
         flags,
         shards=absolute(flags.shards),
@@ -152,7 +153,6 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         clip=_absolute_clip(flags.clip) if guided and flags.clip else None,
         clip_weights=_absolute_file(flags.clip_weights),
         perceptual_weights=_absolute_file(flags.perceptual_weights),
-        config=dataclasses.replace(flags.config, model=model),
     )
     plan = _plan(job, rank=0, ranks=job.workers)
     epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
@@ -164,6 +164,22 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
         claim_run(job.run, record, replace=job.replace)
     return job
+
+
+def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
+    """The configuration of the run: its row of the ablation table, the table's width and size."""
+    config = flags.config
+    if flags.ablation is not None:
+        if flags.ablation not in ABLATIONS:
+            raise ValueError(f"--ablation {flags.ablation!r} is none of {list(ABLATIONS)}")
+        config = ABLATIONS[flags.ablation](config)
+    model = config.model
+    if model.table != "learned":
+        model = dataclasses.replace(model, embedding_width=vocabulary.width)
+    if model.table_size and model.table_size > len(vocabulary):
+        logger.warning("the vocabulary has %d words: so many instead of %d", len(vocabulary), model.table_size)
+        model = dataclasses.replace(model, table_size=len(vocabulary))
+    return dataclasses.replace(config, model=model)
 
 
 def run(job: TrainFlags) -> ray.train.Result:

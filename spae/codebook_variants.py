@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spae.codebook import Codebook
+from spae.codebook import Codebook, full_precision
 from spae.config import SPAEConfig
 
 
@@ -68,11 +68,15 @@ class ProjectedCodebook(TrainableCodebook):
 
     def rows(self) -> Tensor:
         """Every word's projection."""
-        return self.projection(self.source)
+        return self._project(self.source)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings (*, C) of ids (*), with gradient to the map."""
-        return self.projection(F.embedding(ids, self.source))
+        return self._project(F.embedding(ids, self.source))
+
+    def _project(self, rows: Tensor) -> Tensor:
+        with full_precision(rows.device):
+            return self.projection(rows)
 
 
 class CosineCodebook(Codebook):

@@ -34,14 +34,18 @@ DIGITS_32 = TrainConfig(
         network=NetworkConfig(base_channels=12, channel_multipliers=(1, 2, 4), residual_blocks=1, middle_blocks=0),
     ),
     objective=ObjectiveConfig(
-        semantic_thresholds=(0.98, 0.95), prefix_probability=0.05, adversarial_weight=0.0, perceptual_weight=0.0
+        commitment_weight=0.02,
+        semantic_thresholds=(0.98, 0.95),
+        prefix_probability=0.02,
+        adversarial_weight=0.0,
+        perceptual_weight=0.0,
     ),
     optimizer=OptimizerConfig(
-        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=150, gradient_clip=1.0, ema_decay=0.98
+        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=200, gradient_clip=1.0, ema_decay=0.98
     ),
     data=DataConfig(batch_size=32, streams=8, crop_scale=(1.0, 1.0), flip=False),
     precision="bfloat16",
-    steps=300,
+    steps=400,
 )
 
 PRESETS: dict[str, TrainConfig] = {

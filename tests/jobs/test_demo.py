@@ -1,6 +1,5 @@
 import json
 
-import pytest
 import tyro
 
 from jobs import demo, demo_seeds, train
@@ -54,29 +53,6 @@ def test_every_stage_needs_what_is_there():
         assert len(set(titles)) == len(titles)
         assert {need for stage in stages for need in stage.after} <= set(titles)
         assert all(understood(stage) for stage in stages if stage.module != "pipelines.verify")
-
-
-def test_stages_run_after_those_they_need(capfd):
-    """`python -m this` and its like: real processes, whose order their output tells."""
-    stages = [
-        demo.Stage("last", "platform", (), ("first", "second")),
-        demo.Stage("second", "this", (), ("first",)),
-        demo.Stage("first", "no_such_module", ()),
-    ]
-    with pytest.raises(RuntimeError, match="first failed with status 1"):
-        demo.run_stages(stages)
-    assert "Zen of Python" not in capfd.readouterr().out
-    seconds = demo.run_stages([stages[0], stages[1], demo.Stage("first", "sysconfig", ())])
-    printed = capfd.readouterr().out
-    assert set(seconds) == {"first", "second", "last"}
-    assert printed.index("first ") < printed.index("second ") < printed.index("last ")
-    assert "second            | The Zen of Python" in printed
-
-
-def test_a_failing_stage_ends_the_demo(capfd):
-    with pytest.raises(RuntimeError, match="export nothing failed with status 2"):
-        demo.Stage("export nothing", "jobs.export", ("--run", "/nowhere", "--output", "/nowhere")).run()
-    assert "python -m jobs.export --run /nowhere" in capfd.readouterr().out
 
 
 def test_held_out_digits_are_left_out(tmp_path):

@@ -106,16 +106,31 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_is_told(index, perceptu
     assert bool(after.finite)
 
 
+def test_bfloat16_leaves_latents_tables_and_losses_in_float32(index, perceptual):
+    config = dataclasses.replace(CONFIG, precision="bfloat16")
+    state, objective = new_state(config), Objective(config.objective, perceptual=perceptual)
+    batch = some_batches(index, 1)[0]
+    told = train_step(state, objective, batch, config)
+    exact = train_step(new_state(), Objective(CONFIG.objective, perceptual=perceptual), batch, CONFIG)
+    assert {tensor.dtype for tensor in told.terms.values()} == {torch.float32}
+    assert {one.dtype for one in told.quantized.layer_inputs} == {torch.float32}
+    assert told.quantized.latents.dtype == torch.float32
+    assert {one.dtype for one in state.model.parameters()} == {torch.float32}
+    for name in ("pixel", "adversarial"):
+        assert float(told.terms[name]) == pytest.approx(float(exact.terms[name]), rel=0.05), name
+
+
 def test_networks_that_are_weighed_must_be_given():
     with pytest.raises(ValueError, match="perceptual_weight=0"):
         Objective(CONFIG.objective)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("row", ["vq", "projected", "lqae", "rq-2", "saq-2", "spae-8"])
-def test_every_kind_of_table_and_quantizer_learns(row, index, monkeypatch):
+def test_every_kind_of_table_and_quantizer_learns(row, precision, index, monkeypatch):
     monkeypatch.setattr("spae.ablations.BASELINE_WORDS", 30)
     monkeypatch.setattr("spae.ablations.BASELINE_WIDTH", 6)
-    config = ABLATIONS[row](dataclasses.replace(tiny_spae.TRAINING, steps=40))
+    config = ABLATIONS[row](dataclasses.replace(tiny_spae.TRAINING, steps=40, precision=precision))
     state, objective = new_state(config), Objective(config.objective)
     losses = [
         float(train_step(state, objective, batch, config).terms["pixel"])

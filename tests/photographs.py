@@ -1,0 +1,29 @@
+"""Real colour photographs that come with installed packages: scikit-learn's two and matplotlib's one."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+
+def photographs() -> list[np.ndarray]:
+    """uint8 (H, W, 3): a temple, a flower, a portrait."""
+    hopper = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
+    with Image.open(hopper) as image:
+        return [*load_sample_images().images, np.asarray(image.convert("RGB"))]
+
+
+def crops(side: int, each: int, seed: int = 0) -> torch.Tensor:
+    """uint8 (3 x each, 3, side, side): non-overlapping crops of photographs brought to four times that height."""
+    generator, found = np.random.default_rng(seed), []
+    for picture in photographs():
+        height = 4 * side
+        resized = Image.fromarray(picture).resize((round(picture.shape[1] / picture.shape[0] * height), height))
+        tiles = [(row, column) for row in range(4) for column in range(resized.width // side)]
+        for row, column in [tiles[i] for i in generator.permutation(len(tiles))[:each]]:
+            box = (column * side, row * side, (column + 1) * side, (row + 1) * side)
+            found.append(np.asarray(resized.crop(box)))
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from spae.records import SplitIndex
 from spae.vocabulary import Vocabulary
 
 CONFIG_FILE, HISTORY_FILE, STATE_FILE = "config.json", "history.jsonl", "state.pt"
+_REGISTER = "checkpoint_manager_snapshot.json"  # Ray Train's own
 FINISHED_FILE = "finished.json"  # written last, when every step is done
 FORMAT_VERSION = 1
 
@@ -82,12 +82,14 @@ def checkpoint_name(step: int) -> str:
 
 
 def load_latest_state(run: str) -> dict[str, Any]:
-    """The training state of the newest checkpoint, on the CPU; ValueError where there is none."""
-    file_system, path = fsspec.url_to_fs(run)
-    found = [name for name in file_system.ls(path, detail=False) if re.search(r"/step-\d{8}/?$", name)]
-    if not found:
+    """The training state of the newest whole checkpoint, on the CPU; ValueError where there is none.
+
+    Ray Train registers a checkpoint when all of it is there: a folder alone may be the copy that a kill cut short.
+    """
+    registered = json.loads(read_bytes(join(run, _REGISTER)) or b"{}").get("latest_checkpoint_result")
+    if not registered:
         raise ValueError(f"{run} holds no checkpoint yet; train at least until the first one (--checkpoint-every)")
-    with file_system.open(f"{max(found).rstrip('/')}/{STATE_FILE}", "rb") as file:
+    with fsspec.open(join(run, registered["checkpoint_dir_name"], STATE_FILE), "rb") as file:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 

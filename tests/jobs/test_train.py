@@ -43,6 +43,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
     ("change", "message"),
     [
         (["--objective.semantic-weight", "1"], "needs --clip"),
+        (["--objective.perceptual-weight", "1"], "needs --perceptual-weights"),
         (["--objective.semantic-weight", "1", "--clip", "ViT-B-32"], "holds no semantics"),
         (["--vocabulary", "/nowhere"], "/nowhere"),
         (["--shards", "/nowhere"], "does not exist"),
@@ -83,6 +84,29 @@ def test_an_export_before_the_first_checkpoint_is_named(folder, tmp_path, caplog
     train.prepare(train.parse_flags(flags(folder, tmp_path / "run")))
     assert export.main(["--run", str(tmp_path / "run"), "--output", str(tmp_path / "model")]) == 2
     assert "no checkpoint yet" in caplog.text
+
+
+def test_a_checkpoint_that_was_cut_short_is_not_exported(folder, tmp_path, caplog):
+    run = tmp_path / "run"
+    train.prepare(train.parse_flags(flags(folder, run)))
+    (run / "step-00000005").mkdir()
+    (run / "step-00000005/state.pt").write_bytes(b"half of")
+    assert export.main(["--run", str(run), "--output", str(tmp_path / "model")]) == 2
+    assert "no checkpoint yet" in caplog.text
+
+
+def test_a_finished_run_needs_no_cluster(folder, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train.prepare(train.parse_flags(flags(folder, run)))
+    (run / "finished.json").write_text("{}")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert train.main(flags(folder, run)) == 0
+
+
+def test_a_cluster_that_does_not_answer_is_one_clear_error(folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert train.main(flags(folder, tmp_path / "run")) == 2
+    assert "no Ray cluster answers at '127.0.0.1:1'" in caplog.text
 
 
 def test_the_record_of_a_run_survives_json(folder, tmp_path):

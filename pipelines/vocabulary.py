@@ -19,11 +19,13 @@ import torch
 import transformers
 import tyro
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from torch import Tensor
 
 from pipelines.transforms import beam_options, flag_hint, split_flags
 from pipelines.vocabulary_features import IMAGENET, ClipSource, Encoding, FeatureParts, compute_features, read_templates
 from pipelines.words import WordFilter, Words, choose_words, read_language_model
 from spae.clip import load_clip, prompt_features, semantics_record
+from spae.projection import principal_projection
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.vocabulary import TableName, Vocabulary, VocabularyRecord, center_and_scale
 
@@ -52,6 +54,8 @@ class VocabularyFlags:
     """Words kept whatever their rank and pattern."""
     table: TableName = "centred"
     """centred: (e - mean) / |e - mean|. raw: the model's own rows, which collapse codebooks."""
+    project_width: int | None = None
+    """Bring the rows to this width by their principal directions, for tables wider than an encoder should emit."""
     templates: str = IMAGENET
     """imagenet-80, or a text file with one prompt a line, {} where the word goes."""
     llm_revision: str | None = None
@@ -76,6 +80,8 @@ class VocabularyFlags:
     def __post_init__(self) -> None:
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
+        if self.project_width is not None and self.table != "centred":
+            raise ValueError(f"--project-width {self.project_width} needs --table centred, not {self.table}")
         for name in ("limit", "words_per_batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
@@ -109,6 +115,7 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
         llm_revision=model.revision,
         embeddings_source=model.embeddings_source,
         table=flags.table,
+        projected_width=flags.project_width,
         word_pattern=flags.word_pattern,
         whole_words=flags.whole_words,
         max_words=flags.max_words,
@@ -140,7 +147,7 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
     if missing and plan.encoding:
         raise RuntimeError(f"{len(missing)} words have no features, {missing[0]!r} the first; run again to continue")
     rows = chosen.rows[kept]
-    table, mean = center_and_scale(rows) if plan.record.table == "centred" else (rows, None)
+    table, transform = _table(rows, plan.record)
     counts = {"kept": len(kept), **chosen.dropped, **({"refused by CLIP": len(lost)} if lost else {})}
     vocabulary = Vocabulary(
         word_list=tuple(chosen.words[row] for row in kept),
@@ -148,9 +155,20 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
         embeddings=table,
         semantics=torch.stack([features[chosen.words[row]] for row in kept]) if plan.encoding else None,
         record=dataclasses.replace(plan.record, counts=counts),
-        transform={} if mean is None else {"mean": mean},
+        transform=transform,
     )
     return vocabulary, lost
+
+
+def _table(rows: Tensor, record: VocabularyRecord) -> tuple[Tensor, dict[str, Tensor]]:
+    """The table in use, and the tensors that lead to it."""
+    if record.table != "centred":
+        return rows, {}
+    mean = rows.double().mean(0).float()
+    if record.projected_width is None:
+        return center_and_scale(rows)[0], {"mean": mean}
+    projection = principal_projection(rows, record.projected_width)
+    return center_and_scale((rows - mean) @ projection)[0], {"mean": mean, "projection": projection}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

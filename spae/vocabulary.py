@@ -36,6 +36,7 @@ OUTLIER_SCORE = 5.0
 _WORDS_SCHEMA = pa.schema(
     [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
 )
+_WIDEST = 16  # times the table's width: the widest rows that may have been projected to it
 _LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
 _LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
 _HEADER = 2**20  # bytes a file may hold beyond that
@@ -83,6 +84,8 @@ class VocabularyRecord:
     """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1). learned, projected: made in training."""
     scale: float = 1.0
     """Length of a centred row."""
+    projected_width: int | None = None
+    """Width to which the rows were brought by a fixed projection, or None."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Words kept, and words dropped by reason; they add up to the tokens of the model."""
     word_pattern: str = ""
@@ -105,7 +108,8 @@ class Vocabulary:
         embeddings: float32 (K, C), the table in use, already transformed.
         semantics: float32 (K, E), mean of the unit-norm prompt features (equation 5), or None.
         record: where all this comes from.
-        transform: tensors that lead from the language model's rows to `embeddings`: {"mean": (C,)} or nothing.
+        transform: tensors that lead from the language model's rows to `embeddings`: {"mean": (W,)} and, of a
+            projected table, {"projection": (W, C)}, or nothing.
     """
 
     word_list: tuple[str, ...]
@@ -286,7 +290,7 @@ def _load(url: str) -> Vocabulary:
         embeddings=tensors("embeddings.safetensors", words * width)["embeddings"],
         semantics=semantics,
         record=_record(description),
-        transform=tensors("transform.safetensors", width * width) if "transform.safetensors" in files else {},
+        transform=tensors("transform.safetensors", _WIDEST * width * width) if "transform.safetensors" in files else {},
     )
     for name, found in vocabulary._identity().items():
         if found != description[name]:

@@ -98,6 +98,23 @@ def test_two_worker_processes_make_the_same_vocabulary(folders, finished, tmp_pa
     assert other.words_fingerprint == one.words_fingerprint
 
 
+def test_without_a_clip_the_words_are_the_same_and_have_no_semantics(folders, finished, tmp_path):
+    assert main(["--llm", folders["llm"], "--output", str(tmp_path / "words")]) == 0
+    plain, judged = Vocabulary.load(str(tmp_path / "words")), Vocabulary.load(str(finished))
+    assert plain.semantics is None
+    assert plain.words_fingerprint == judged.words_fingerprint
+
+
+def test_a_fixed_projection_is_stored_with_the_table_it_leads_to(folders, tmp_path):
+    assert main(["--llm", folders["llm"], "--output", str(tmp_path / "words"), "--project-width", "3"]) == 0
+    vocabulary = Vocabulary.load(str(tmp_path / "words"))
+    assert (vocabulary.width, vocabulary.record.projected_width) == (3, 3)
+    rows = next(v for k, v in load_file(Path(folders["llm"]) / "model.safetensors").items() if "word_embeddings" in k)
+    led = (rows[vocabulary.llm_ids] - vocabulary.transform["mean"]) @ vocabulary.transform["projection"]
+    expected = torch.nn.functional.normalize(led - led.mean(0), dim=1)
+    torch.testing.assert_close(vocabulary.embeddings, expected, atol=1e-5, rtol=0)
+
+
 def test_raw_rows_imagenet_prompts_and_a_store(folders):
     url = f"memory://{uuid.uuid4()}/vocabulary"
     flags = ["--table", "raw", "--templates", "imagenet-80", "--max-words", "3", "--include", "queen"]

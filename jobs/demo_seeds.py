@@ -112,7 +112,7 @@ def summary(scores: Sequence[dict[str, Any]], unseen: dict[str, dict[str, int]])
     """Means and ranges over the seeds, and the words of the unseen digits."""
     lines = [f"\n{len(scores)} seeds, test split: mean (lowest to highest)"]
     for title, values in {
-        "first word is the digit's name, %": [100 * one["first_word"]["value"] for one in scores],
+        "first word is the digit's name, %": [100 * one["first_word"]["share"] for one in scores],
         "PSNR of all layers, dB": [one["layers"][-1]["psnr"] for one in scores],
         "perplexity of the last layer": [one["layers"][-1]["usage"]["perplexity"] for one in scores],
     }.items():

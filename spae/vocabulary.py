@@ -299,7 +299,8 @@ def _load(url: str) -> Vocabulary:
 
 
 def _record(description: Mapping[str, Any]) -> VocabularyRecord:
-    values = {item.name: description[item.name] for item in dataclasses.fields(VocabularyRecord)}
+    known = {"projected_width": None, **description}  # folders from before it was written
+    values = {item.name: known[item.name] for item in dataclasses.fields(VocabularyRecord)}
     semantics = values.pop("semantics")
     record = from_dict(VocabularyRecord, values)
     return dataclasses.replace(record, semantics=from_dict(SemanticsRecord, semantics) if semantics else None)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import tyro
@@ -9,6 +10,7 @@ from jobs.export import ExportFlags
 from jobs.tokenize_shards import TokenizeFlags
 from pipelines.images import ImagesFlags
 from pipelines.vocabulary import VocabularyFlags
+from spae.evaluation.metrics import wilson
 from spae.records import load_index
 from tests import tiny_models
 
@@ -65,12 +67,13 @@ def test_held_out_digits_are_left_out(tmp_path):
 
 def test_the_spread_is_told(tmp_path):
     document = {
-        "first_word": {"value": 0.98},
+        "first_word": dataclasses.asdict(wilson(98, 100)),
         "layers": [{"psnr": 23.0, "usage": {"perplexity": 90.0}}],
     }
     other = json.loads(json.dumps(document))
     other["layers"][0]["psnr"] = 25.0
     text = demo_seeds.summary([document, other], {"three": {"five": 9, "eight": 4}})
+    assert "98.0 (98.0 to 98.0)" in text
     assert "24.0 (23.0 to 25.0)" in text
     assert "first words of three, which nothing was trained on: five 9, eight 4" in text
 

@@ -312,3 +312,11 @@ def test_norm_outliers_are_found_and_rounding_is_none():
     lengths[[5, 7, 11]] = torch.tensor([0.0, 0.01, 40.0])
     assert norm_outliers(rows * lengths[:, None]).nonzero()[:, 0].tolist() == [5, 7, 11]
     assert torch.equal(norm_outliers(rows * lengths[:, None] * 1000), norm_outliers(rows * lengths[:, None]))
+
+
+def test_a_folder_from_before_projections_is_read(vocabulary, tmp_path):
+    vocabulary.save(str(tmp_path))
+    description = json.loads((tmp_path / "vocabulary.json").read_text())
+    del description["projected_width"]
+    (tmp_path / "vocabulary.json").write_text(json.dumps(description))
+    assert Vocabulary.load(str(tmp_path)).record.projected_width is None

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from spae.codebook import Codebook
 
 _BLOCK_SCORES = 16_777_216  # 64 MB in fp32
+_FLOOR = 1e-5  # MaskGIT's, in the logarithm of the mean: at a word that nobody chose its slope would be infinite
 
 
 def pixel_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Te
         sure, shares = checkpoint(_entropies, block, rows, temperature, use_reentrant=False)
         entropy, mean = entropy + sure, mean + shares
     mean = mean / len(latents)
-    return entropy / len(latents) - torch.special.entr(mean).sum()
+    return entropy / len(latents) + (mean * (mean + _FLOOR).log()).sum()
 
 
 def _entropies(latents: Tensor, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

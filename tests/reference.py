@@ -90,4 +90,5 @@ def entropy_loss(latents: np.ndarray, rows: np.ndarray, temperature: float) -> f
         kept = p[p > 0]
         return float(-(kept * np.log(kept)).sum())
 
-    return float(np.mean([entropy(p) for p in probabilities])) - entropy(np.mean(probabilities, 0))
+    mean = np.mean(probabilities, 0)
+    return float(np.mean([entropy(p) for p in probabilities])) + float((mean * np.log(mean + 1e-5)).sum())

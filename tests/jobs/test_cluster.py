@@ -1,7 +1,7 @@
 import pytest
 import ray
 
-from jobs.cluster import connect
+from jobs.cluster import connect, lend_cluster
 from tests.clusters import free_port
 
 
@@ -21,3 +21,10 @@ def test_the_environment_names_the_cluster(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", place)
     with pytest.raises(ValueError, match=place):
         connect(num_cpus=1)
+
+
+def test_a_cluster_that_the_environment_names_is_lent_as_it_is(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
+    with lend_cluster(num_cpus=1) as environment:
+        assert environment == {}
+        assert not ray.is_initialized()

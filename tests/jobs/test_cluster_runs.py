@@ -16,7 +16,7 @@ from jobs.runs import load_latest_state, read_history
 from spae.model import SPAE
 from tests import tiny_models, tiny_spae
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("--model.network.base-channels", "8", "--model.network.channel-multipliers", "1", "1", "1"),

@@ -252,7 +252,6 @@ def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("cluster")
 def test_a_killed_run_is_continued(model, tmp_path, cluster_environment):
     split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
     output = tmp_path / "tokens"

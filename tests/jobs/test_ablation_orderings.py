@@ -35,14 +35,14 @@ def scores(tmp_path_factory):
     return {row: json.loads((folder / f"out/scores/{row}-0.json").read_text())["layers"] for row in ROWS}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_semantic_loss_lifts_few_shot_accuracy_by_thirty_points(scores):
     frozen, guided = (scores[row][0]["few_shot"] for row in ("frozen", "semantic"))
     assert guided["accuracy"] >= frozen["accuracy"] + 0.3
     assert guided["low"] > frozen["high"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_layers_help_from_the_first_full_one_on_and_the_first_words_classify_best(scores):
     layers = scores["pyramid"]
     assert layers[-1]["psnr"] > layers[-2]["psnr"] > layers[0]["psnr"]

@@ -154,7 +154,7 @@ def markdown_table(documents: Sequence[dict[str, Any]], rows: Sequence[str]) -> 
             layers = [document["layers"][number] for document in own]
             cells = [_cell([_value(layer[name]) for layer in layers]) for name in COLUMNS.values()]
             lines.append(f"| {row} | {number + 1}: {layers[0]['tokens']} | {' | '.join(cells)} |")
-    clip = documents[0]["clip"].rpartition(":")[0] or documents[0]["clip"]
+    clip = documents[0]["clip"].partition(":")[2].rpartition("/")[2] or documents[0]["clip"]
     lines.append(
         f"\n\\* stand-ins, which compare these rows only: the judge is a CLIP ({clip}) and not Inception-v3 or LPIPS, "
         "and 5-way is 1-shot by the nearest class mean of word embeddings, not a language model's. Mean (lowest to "

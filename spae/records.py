@@ -132,7 +132,7 @@ def safe_key(text: str) -> str:
     """A text as a key: itself where it is one, else its safe letters and a hash of the whole."""
     if _KEY.fullmatch(text):
         return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     kept = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[: MAX_KEY_LENGTH - 13]
     return f"{kept}-{digest}" if kept else digest
 

@@ -4,7 +4,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spae.publishing import join, publish
@@ -41,6 +41,7 @@ def test_other_keys_are_named(key):
 
 
 @given(st.text(st.characters(exclude_categories=[])))
+@example("\udd00")
 def test_any_text_has_a_safe_key(text):
     assert check_key(safe_key(text)) == safe_key(text)
 

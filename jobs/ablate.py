@@ -104,7 +104,7 @@ def training_stages(flags: AblateFlags) -> list[Stage]:
                 ("--perceptual-weights", flags.perceptual_weights),
             ):
                 own += (flag, str(value)) if value is not None else ()
-            stages.append(Stage(f"train {name}", "jobs.train", (flags.preset, *own)))
+            stages.append(Stage(f"train {name}", "jobs.train", (flags.preset, *own), on_cluster=True))
             export = ("--run", run, "--output", model)
             stages.append(Stage(f"export {name}", "jobs.export", export, (f"train {name}",)))
     return stages

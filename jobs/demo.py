@@ -90,9 +90,17 @@ def demo_stages(flags: DemoFlags) -> list[Stage]:
     baseline = Training("baseline", guided=False, vocabulary="words")
     stages += training_stages(flags, baseline, after=("words", "shard train", "shard val"))
     stages += training_stages(flags, Training("model", guided=True), after=("vocabulary",))
-    tokens = ("--model", _in(flags, "model"), "--input", _in(flags, "shards/test"), "--output", _in(flags, "tokens"))
+    tokens: tuple[str, ...] = (
+        "--model",
+        _in(flags, "model"),
+        "--input",
+        _in(flags, "shards/test"),
+        "--output",
+        _in(flags, "tokens"),
+    )
     needs: tuple[str, ...] = ("export model", "shard test")
-    stages.append(Stage("tokenize", "jobs.tokenize_shards", (*tokens, "--workers", str(flags.workers)), needs))
+    tokens += ("--workers", str(flags.workers))
+    stages.append(Stage("tokenize", "jobs.tokenize_shards", tokens, needs, on_cluster=True))
     stages.append(score_stage(flags, "model", "scores/model.json", needs))
     needs = ("export baseline", "vocabulary", "shard test")
     stages.append(score_stage(flags, "baseline", "scores/baseline.json", needs))
@@ -138,7 +146,7 @@ def training_stages(flags: DemoFlags, training: Training, after: tuple[str, ...]
     own += guide or ("--objective.semantic-weight", "0")
     export = ("--run", run, "--output", _in(flags, training.folder))
     return [
-        Stage(f"train {name}", "jobs.train", (PRESET, *own), after),
+        Stage(f"train {name}", "jobs.train", (PRESET, *own), after, on_cluster=True),
         Stage(f"export {name}", "jobs.export", export, (f"train {name}",)),
     ]
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -15,12 +15,13 @@ from jobs.cluster import lend_cluster
 
 @dataclass(frozen=True)
 class Stage:
-    """One command: a title, the module, its flags, and the titles of what it needs."""
+    """One command: a title, the module, its flags, the titles of what it needs, and whether it runs on Ray."""
 
     title: str
     module: str
     flags: tuple[str, ...]
     after: tuple[str, ...] = ()
+    on_cluster: bool = False
 
     def run(self, environment: Mapping[str, str] | None = None) -> float:
         """Run it in a process of its own, its output shown line by line; the seconds it took.
@@ -52,7 +53,7 @@ def _show(title: str, line: str) -> None:
 def run_stages(stages: Sequence[Stage], cpus: int = 0, at_once: int = 3) -> dict[str, float]:
     """Run every stage once those it needs have ended, some at once: much of a stage is imports and start on one core.
 
-    With `cpus` a Ray cluster of so many starts beside the first stages, and all later ones use it.
+    With `cpus` a Ray cluster of so many starts beside the first stages, and those on the cluster wait for it.
 
     The seconds of each by title; RuntimeError where one fails, when those that run have ended.
     """
@@ -60,17 +61,25 @@ def run_stages(stages: Sequence[Stage], cpus: int = 0, at_once: int = 3) -> dict
     order = graphlib.TopologicalSorter({stage.title: stage.after for stage in stages})
     order.prepare()
     seconds: dict[str, float] = {}
+    lent: Future[Mapping[str, str]] = Future()
+
+    def start(title: str) -> float:
+        stage = by_title[title]
+        return stage.run(lent.result() if stage.on_cluster else None)
+
     with ThreadPoolExecutor(at_once) as pool:
-        running = {pool.submit(by_title[title].run): title for title in order.get_ready()}
+        running = {pool.submit(start, title): title for title in order.get_ready()}
         try:
             with _cluster(cpus) as environment:
+                lent.set_result(environment)
                 while running:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         title = running.pop(future)
                         seconds[title] = round(future.result(), 1)
                         order.done(title)
-                    running |= {pool.submit(by_title[title].run, environment): title for title in order.get_ready()}
-        except RuntimeError:
+                    running |= {pool.submit(start, title): title for title in order.get_ready()}
+        except BaseException:
+            lent.cancel()  # nobody waits for a cluster that did not start
             pool.shutdown(cancel_futures=True)
             raise
     return seconds

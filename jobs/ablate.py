@@ -9,7 +9,6 @@ OUTPUT/scores. The same command continues: what is trained or scored is not done
 
 import json
 import logging
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ from typing import Any
 
 import tyro
 
+from jobs.ablation_table import markdown_tables
 from jobs.stages import Stage, run_stages
-from spae.ablations import ABLATIONS
+from spae.ablations import ABLATIONS, RAW_TABLE_ROWS
 from spae.presets import PRESETS
+from spae.publishing import publish
 from spae.records import load_class_names, load_index
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,16 @@ class AblateFlags:
     rows: tuple[str, ...] = PAPER_ROWS
     """Names of rows; the paper's nine by default."""
     seeds: tuple[int, ...] = (0,)
+    """To train with; the table tells of all that OUTPUT holds."""
     steps: int | None = None
     """Training steps, instead of the preset's."""
     clip_weights: str | None = None
     perceptual_weights: str | None = None
-    """Weights of the perceptual ResNet-50, for presets that weigh it."""
+    """As in jobs.train: weights of a ResNet-50, or clip."""
+    perceptual_weight: float | None = None
+    """Instead of the preset's."""
+    raw_vocabulary: str | None = None
+    """The same words with --table raw, for the rows raw-table and literal."""
     workers: int = 1
     """Ray Train workers a row."""
     at_once: int = 2
@@ -62,6 +68,8 @@ class AblateFlags:
             raise ValueError(f"--preset {self.preset!r} is none of {sorted(PRESETS)}")
         if unknown := sorted(set(self.rows) - set(ABLATIONS)):
             raise ValueError(f"--rows {unknown} are unknown; there are {list(ABLATIONS)}")
+        if self.raw_vocabulary is None and (raw := sorted(set(self.rows) & set(RAW_TABLE_ROWS))):
+            raise ValueError(f"--rows {raw} need --raw-vocabulary: pipelines.vocabulary with --table raw")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, ValueError) as error:
         logger.error("%s; the same command continues", error)
         return 1
-    table = markdown_table(documents, flags.rows)
+    table = markdown_tables(documents, flags.rows)
     Path(flags.output, "table.md").write_text(table)
     sys.stdout.write(table)
     return 0
@@ -92,87 +100,71 @@ def training_stages(flags: AblateFlags) -> list[Stage]:
     stages = []
     for row in flags.rows:
         for seed in flags.seeds:
-            name = f"{row}-{seed}"
-            run, model = (str(Path(flags.output, kind, name)) for kind in ("runs", "models"))
+            run, model = _folders(flags, row, seed)
             if Path(model, "config.json").is_file():
                 continue
-            own: tuple[str, ...] = ("--shards", flags.shards, "--vocabulary", flags.vocabulary, "--clip", flags.clip)
-            own += ("--run", run, "--ablation", row, "--seed", str(seed), "--workers", str(flags.workers))
-            for flag, value in (
-                ("--steps", flags.steps),
-                ("--clip-weights", flags.clip_weights),
-                ("--perceptual-weights", flags.perceptual_weights),
-            ):
-                own += (flag, str(value)) if value is not None else ()
-            stages.append(Stage(f"train {name}", "jobs.train", (flags.preset, *own), on_cluster=True))
-            export = ("--run", run, "--output", model)
-            stages.append(Stage(f"export {name}", "jobs.export", export, (f"train {name}",)))
+            train, export = f"train {row}-{seed}", f"export {row}-{seed}"
+            own = (*_inputs(flags, row), "--run", run, "--ablation", row, "--seed", str(seed))
+            stages.append(Stage(train, "jobs.train", (flags.preset, *own), on_cluster=True))
+            stages.append(Stage(export, "jobs.export", ("--run", run, "--output", model), (train,)))
     return stages
 
 
+def _inputs(flags: AblateFlags, row: str) -> tuple[str, ...]:
+    """Flags of a row's training that do not depend on the seed."""
+    values = {
+        "--shards": flags.shards,
+        "--vocabulary": flags.raw_vocabulary if row in RAW_TABLE_ROWS else flags.vocabulary,
+        "--clip": flags.clip,
+        "--clip-weights": flags.clip_weights,
+        "--perceptual-weights": flags.perceptual_weights,
+        "--objective.perceptual-weight": flags.perceptual_weight,
+        "--steps": flags.steps,
+        "--workers": flags.workers,
+    }
+    return tuple(text for name, value in values.items() if value is not None for text in (name, str(value)))
+
+
 def score_rows(flags: AblateFlags) -> list[dict[str, Any]]:
-    """The documents of all rows and seeds, scored now or before."""
+    """The documents of all rows, scored now or before, with every seed that the output holds."""
+    pairs = [(row, seed) for row in flags.rows for seed in flags.seeds]
+    missing = [(row, seed) for row, seed in pairs if not _score_file(flags, row, seed).is_file()]
+    if missing:
+        _score(flags, missing)
+    documents = [json.loads(file.read_text()) for file in sorted(Path(flags.output, "scores").glob("*.json"))]
+    order = {row: number for number, row in enumerate(flags.rows)}
+    wanted = [document for document in documents if document["row"] in order]
+    return sorted(wanted, key=lambda document: (order[document["row"]], document["seed"]))
+
+
+def _score(flags: AblateFlags, missing: Sequence[tuple[str, int]]) -> None:
     from jobs.ablation_scores import RowJudge, Splits, score_row  # torch and open_clip, when all is trained
+    from jobs.runs import RunRecord
     from spae.clip import load_clip
     from spae.evaluation.few_shot import Episodes
     from spae.model import SPAE
     from spae.vocabulary import Vocabulary
 
-    judge, documents = None, []
-    for row in flags.rows:
-        for seed in flags.seeds:
-            file = Path(flags.output, "scores", f"{row}-{seed}.json")
-            if not file.is_file():
-                names = load_class_names(flags.scored)
-                guide = judge.guide if judge else load_clip(flags.clip, flags.clip_weights)
-                judge = judge or RowJudge.create(guide, Vocabulary.load(flags.vocabulary), names)
-                model = SPAE.from_pretrained(str(Path(flags.output, "models", f"{row}-{seed}")))
-                splits = Splits(scored=load_index(flags.scored), support=load_index(flags.shards))
-                score = score_row(model, judge, splits, Episodes(seed=seed))
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps({"row": row, "seed": seed, "clip": guide.name, **score}, indent=1))
-            documents.append(json.loads(file.read_text()))
-    return documents
+    guide = load_clip(flags.clip, flags.clip_weights)
+    judge = RowJudge.create(guide, Vocabulary.load(flags.vocabulary), load_class_names(flags.scored))
+    splits = Splits(scored=load_index(flags.scored), support=load_index(flags.shards))
+    for row, seed in missing:
+        run, model = _folders(flags, row, seed)
+        thresholds = RunRecord.load(run).config.objective.semantic_thresholds
+        score = score_row(SPAE.from_pretrained(model), judge, splits, thresholds, Episodes(seed=seed))
+        file = _score_file(flags, row, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        publish(str(file), json.dumps({"row": row, "seed": seed, "clip": guide.name, **score}, indent=1).encode())
 
 
-COLUMNS = {
-    "FID*": "frechet",
-    "IS*": "inception",
-    "LPIPS*": "distance",
-    "CLIP": "clip_score",
-    "5-way*": "few_shot",
-    "PSNR": "psnr",
-}
+def _folders(flags: AblateFlags, row: str, seed: int) -> tuple[str, str]:
+    """Of the run and of the model."""
+    run, model = (str(Path(flags.output, kind, f"{row}-{seed}")) for kind in ("runs", "models"))
+    return run, model
 
 
-def markdown_table(documents: Sequence[dict[str, Any]], rows: Sequence[str]) -> str:
-    """The paper's table, a line for each number of layers of each row; means over seeds, with their range."""
-    lines = [f"| row | layers: tokens | {' | '.join(COLUMNS)} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for row in rows:
-        own = [document for document in documents if document["row"] == row]
-        for number in range(len(own[0]["layers"])):
-            layers = [document["layers"][number] for document in own]
-            cells = [_cell([_value(layer[name]) for layer in layers]) for name in COLUMNS.values()]
-            lines.append(f"| {row} | {number + 1}: {layers[0]['tokens']} | {' | '.join(cells)} |")
-    clip = documents[0]["clip"].partition(":")[2].rpartition("/")[2] or documents[0]["clip"]
-    lines.append(
-        f"\n\\* stand-ins, which compare these rows only: the judge is a CLIP ({clip}) and not Inception-v3 or LPIPS, "
-        "and 5-way is 1-shot by the nearest class mean of word embeddings, not a language model's. Mean (lowest to "
-        f"highest) of {len({document['seed'] for document in documents})} seeds, {documents[0]['samples']} pictures."
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _value(entry: Any) -> float | None:
-    return entry["accuracy"] * 100 if isinstance(entry, dict) else entry
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "n/a"
-    mean = f"{statistics.mean(numbers):.4g}"
-    return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.4g} to {max(numbers):.4g})"
+def _score_file(flags: AblateFlags, row: str, seed: int) -> Path:
+    return Path(flags.output, "scores", f"{row}-{seed}.json")
 
 
 if __name__ == "__main__":

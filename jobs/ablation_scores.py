@@ -6,6 +6,7 @@ in-context classification. Such figures compare rows of one table only, and are 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from spae.clip import ClipGuide, image_features, prompt_features
 from spae.evaluation.distances import FeatureMoments, InceptionScore, frechet_distance
 from spae.evaluation.few_shot import Episodes, LabelledFeatures, few_shot_accuracy
-from spae.evaluation.metrics import PixelError, Rebuilt
+from spae.evaluation.metrics import ClipJudgement, Judged, PixelError, Rebuilt
 from spae.evaluation.pictures import EncodedBatch, encoded_batches
 from spae.model import SPAE, unit_pixels
+from spae.pools import similarity
 from spae.records import SplitIndex
 from spae.usage import WordUsage
 from spae.vocabulary import Vocabulary
@@ -74,15 +76,22 @@ class LayerScores:
 
 
 class RowScores:
-    """All that is counted of a model on the scored split, in one pass; words are kept, a few hundred integers each."""
+    """All that is counted of a model on the scored split, in one pass; words are kept, a few hundred integers each.
 
-    def __init__(self, model: SPAE, judge: RowJudge) -> None:
+    Args:
+        model: the row's tokenizer.
+        judge: CLIP.
+        thresholds: rho of the row's guided layers (equation 4).
+    """
+
+    def __init__(self, model: SPAE, judge: RowJudge, thresholds: Sequence[float]) -> None:
         width, classes = judge.classes.shape[1], len(judge.classes)
-        self.model, self.judge = model, judge
+        self.model, self.judge, self.thresholds = model, judge, tuple(thresholds)
         self.layers = [LayerScores(width, classes) for _ in range(model.depth)]
         self.originals, self.usage = FeatureMoments(width), WordUsage(len(model.vocabulary), model.depth)
         self.semantics = torch.stack([judge.semantics[word] for word in model.vocabulary.word_list])
-        self.cosines: list[Tensor] = []
+        self.words = ClipJudgement({}, model.config.layer_sizes)
+        self.hits = [0] * len(self.thresholds)
         self.batches: list[EncodedBatch] = []
 
     def update(self, batch: EncodedBatch) -> None:
@@ -94,27 +103,37 @@ class RowScores:
         features = image_features(self.judge.guide, pixels)
         self.originals.update(features)
         self.usage.update(batch.pyramid)
-        self.cosines.append((features.cpu()[:, None] * self.semantics[batch.pyramid.flatten().cpu()]).sum(-1))
-        for number, scores in enumerate(self.layers, 1):
-            scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.judge, features)
+        self.words.update(Judged(features.cpu() @ self.semantics.T, batch.pyramid, batch.labels))
+        scores = similarity(features.cpu(), self.semantics)
+        for layer, threshold in enumerate(self.thresholds):
+            chosen = batch.pyramid.layers[layer].flatten(1).cpu()
+            self.hits[layer] += int((scores.gather(1, chosen) >= threshold).sum())
+        for number, layer_scores in enumerate(self.layers, 1):
+            layer_scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.judge, features)
 
     def layer(self, number: int) -> dict[str, Any]:
-        """The columns of the table for the first layers, the few-shot accuracy aside."""
-        scores, tokens = self.layers[number - 1], sum(self.model.config.layer_sizes[:number])
+        """The columns of the table for the first layers, the few-shot accuracy aside, and how the last uses words."""
+        scores, sizes = self.layers[number - 1], self.model.config.layer_sizes
+        pictures = self.originals.count
         named = self.model.vocabulary.record.table != "learned"  # a learned row's word means nothing
+        hit = self.hits[number - 1] / (pictures * sizes[number - 1]) if number <= len(self.hits) else None
         return {
-            "tokens": tokens,
+            "tokens": sum(sizes[:number]),
             "frechet": frechet_distance(self.originals, scores.moments),
             "inception": scores.sureness.compute(),
-            "distance": scores.distance_sum / self.originals.count,
-            "clip_score": float(torch.cat(self.cosines)[:, :tokens].mean()) if named else None,
+            "distance": scores.distance_sum / pictures,
+            "clip_score": self.words.compute().cumulative[number - 1] if named else None,
             "psnr": scores.pixels.compute().psnr,
+            "pool_hit": hit if named else None,
+            **asdict(self.usage.compute()[number - 1]),
         }
 
 
-def score_row(model: SPAE, judge: RowJudge, splits: Splits, episodes: Episodes) -> dict[str, Any]:
-    """The row's document: usage, and per number of layers all columns of the table."""
-    scores = RowScores(model, judge)
+def score_row(
+    model: SPAE, judge: RowJudge, splits: Splits, thresholds: Sequence[float], episodes: Episodes
+) -> dict[str, Any]:
+    """The row's document: per number of layers all columns of the table."""
+    scores = RowScores(model, judge, thresholds)
     for batch in encoded_batches(model, splits.scored.shards, _BATCH):
         scores.update(batch)
     support = list(encoded_batches(model, splits.support.shards, _BATCH))
@@ -122,8 +141,7 @@ def score_row(model: SPAE, judge: RowJudge, splits: Splits, episodes: Episodes) 
     for number in range(1, model.depth + 1):
         known, asked = (word_features(model, batches, number) for batches in (support, scores.batches))
         rows.append({**scores.layer(number), "few_shot": asdict(few_shot_accuracy(known, asked, episodes))})
-    usage = [asdict(one) for one in scores.usage.compute()]
-    return {"samples": scores.originals.count, "layers": rows, "usage": usage}
+    return {"samples": scores.originals.count, "layers": rows}
 
 
 def word_features(model: SPAE, batches: list[EncodedBatch], layers: int) -> LabelledFeatures:

@@ -57,14 +57,14 @@ class Progress:
 
     def _restart(self) -> None:
         self.usage = self._no_usage()
-        self.skipped: list[Tensor] = []
+        self.skipped = torch.zeros((), device=self.state.model.device)
         self.suspects: list[tuple[Tensor, Sequence[str]]] = []
         self.started, self.first_step = time.monotonic(), self.state.step
 
     def update(self, result: StepResult, keys: Sequence[str]) -> None:
         """Take note of a step on this worker's samples, without waiting for the device."""
         self.usage.update(result.quantized.tokens)
-        self.skipped.append(result.terms["skipped"])
+        self.skipped = self.skipped + result.terms["skipped"]
         self.suspects.append((result.finite, keys))
 
     def log(self, terms: dict[str, Tensor]) -> list[str]:
@@ -86,8 +86,9 @@ class Progress:
         for finite, keys in self.suspects:
             if not bool(finite):
                 logger.warning("a loss was not finite; samples %s", ", ".join(keys[:_KEYS_NAMED]))
-        if (skipped := int(torch.stack(self.skipped).sum())) and self.rank == 0:
-            logger.warning("%d of %d steps were skipped: a loss or gradient was not finite", skipped, len(self.skipped))
+        if (skipped := int(self.skipped)) and self.rank == 0:
+            steps = self.state.step - self.first_step
+            logger.warning("%d of %d steps were skipped: a loss or gradient was not finite", skipped, steps)
 
     def _end_epoch(self, terms: dict[str, Tensor]) -> list[str]:
         if world_size() > 1:
@@ -114,7 +115,7 @@ class Progress:
         for number, layer in enumerate(self.usage.compute(), 1):
             row |= {f"perplexity/{number}": layer.perplexity, f"words/{number}": layer.words}
             row |= {f"top_share/{number}": layer.top_share}
-        row["skipped"] = float(torch.stack(self.skipped).sum())
+        row["skipped"] = float(self.skipped)
         samples = (self.state.step - self.first_step) * self.config.data.batch_size
         row["images_per_second"] = samples / (time.monotonic() - self.started)
         return row

@@ -5,7 +5,6 @@ A run folder (any fsspec URL) holds `config.json` (all that decides the run), `h
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 import logging
@@ -24,16 +23,15 @@ import torch
 import tyro
 
 from jobs.cluster import connect
+from jobs.judges import CLIP_STAND_IN, JudgeSource, load_judges
 from jobs.progress import Progress
 from jobs.runs import FINISHED_FILE, STATE_FILE, claim_run, run_record
 from spae.ablations import ABLATIONS
-from spae.clip import image_features, load_clip, require_same_clip
 from spae.config import TrainConfig
 from spae.data import BatchPlan, batches, load_pictures, read_samples
 from spae.model import SPAE
-from spae.objective import Guidance, Objective
+from spae.objective import Objective
 from spae.presets import PRESETS
-from spae.pretrained import PerceptualNetwork, load_perceptual
 from spae.publishing import absolute, join, publish, read_bytes
 from spae.records import load_index
 from spae.training import TrainState, train_step
@@ -68,7 +66,7 @@ class TrainFlags:
     """Its weights: an open_clip tag or a file."""
     perceptual_weights: str | None = None
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
-    while objective.perceptual-weight is above 0."""
+    while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
     workers: int = 1
     """Ray Train workers, one process and one GPU (if there are any) each."""
     threads: int = 1
@@ -137,22 +135,17 @@ def prepare(flags: TrainFlags) -> TrainFlags:
     """
     vocabulary = Vocabulary.load(flags.vocabulary)
     flags = dataclasses.replace(flags, config=_configure(flags, vocabulary))
-    guided = flags.config.objective.semantic_weight > 0
-    if guided and flags.clip is None:
-        raise ValueError("semantic guidance needs --clip; give it, or --objective.semantic-weight 0 to train without")
-    if flags.config.objective.perceptual_weight and flags.perceptual_weights is None:
-        raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
-    if guided and vocabulary.semantics is None:
-        raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
+    judged = _needs_clip(flags, vocabulary)
+    weights = flags.perceptual_weights if flags.config.objective.perceptual_weight else None
     job = dataclasses.replace(
         flags,
         shards=absolute(flags.shards),
         val_shards=flags.val_shards and absolute(flags.val_shards),
         vocabulary=absolute(flags.vocabulary),
         run=absolute(flags.run),
-        clip=_absolute_clip(flags.clip) if guided and flags.clip else None,
+        clip=_absolute_clip(flags.clip) if judged and flags.clip else None,
         clip_weights=_absolute_file(flags.clip_weights),
-        perceptual_weights=_absolute_file(flags.perceptual_weights),
+        perceptual_weights=_absolute_file(weights),
     )
     plan = _plan(job, rank=0, ranks=job.workers)
     epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
@@ -164,6 +157,22 @@ def prepare(flags: TrainFlags) -> TrainFlags:
         record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
         claim_run(job.run, record, replace=job.replace)
     return job
+
+
+def _needs_clip(flags: TrainFlags, vocabulary: Vocabulary) -> bool:
+    """Whether CLIP judges the run; ValueError where a judge is missing that the objective weighs."""
+    objective, stand_in = flags.config.objective, flags.perceptual_weights == CLIP_STAND_IN
+    if objective.perceptual_weight and flags.perceptual_weights is None:
+        raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
+    if not objective.semantic_weight and not (objective.perceptual_weight and stand_in):
+        return False
+    if flags.clip is None:
+        raise ValueError(
+            "semantic guidance, or clip for a ResNet-50, needs --clip; or give --objective.semantic-weight 0"
+        )
+    if vocabulary.semantics is None:
+        raise ValueError(f"{flags.vocabulary} holds no semantics; build it with `python -m pipelines.vocabulary`")
+    return True
 
 
 def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
@@ -214,7 +223,9 @@ def train_loop(settings: dict[str, Any]) -> None:
     torch.manual_seed(job.config.seed)
     vocabulary = Vocabulary.load(job.vocabulary)
     state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
-    objective = Objective(job.config.objective, _guidance(job, vocabulary, device), _perceptual(job, device))
+    source = JudgeSource(job.clip, job.clip_weights, job.perceptual_weights)
+    judges = load_judges(source, vocabulary, job.config.objective.semantic_weight > 0, device)
+    objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
     plan = _plan(job, rank, ray.train.get_context().get_world_size())
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -260,22 +271,6 @@ def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
         ranks=ranks,
         loader_workers=job.loader_workers,
     )
-
-
-def _guidance(job: TrainFlags, vocabulary: Vocabulary, device: torch.device) -> Guidance | None:
-    if job.clip is None or vocabulary.semantics is None or vocabulary.record.semantics is None:
-        return None
-    guide = load_clip(job.clip, job.clip_weights, device)
-    require_same_clip(guide, vocabulary.record.semantics)
-    return Guidance(functools.partial(image_features, guide), vocabulary.semantics.to(device))
-
-
-def _perceptual(job: TrainFlags, device: torch.device) -> PerceptualNetwork | None:
-    if job.perceptual_weights is None or not job.config.objective.perceptual_weight:
-        return None
-    network = load_perceptual(job.perceptual_weights, device)
-    logger.info("perceptual network: ResNet-50, weights %s (sha256 %s)", job.perceptual_weights, network.sha256)
-    return network
 
 
 def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:

@@ -164,9 +164,10 @@ def _table(rows: Tensor, record: VocabularyRecord) -> tuple[Tensor, dict[str, Te
     """The table in use, and the tensors that lead to it."""
     if record.table != "centred":
         return rows, {}
-    mean = rows.double().mean(0).float()
     if record.projected_width is None:
-        return center_and_scale(rows)[0], {"mean": mean}
+        table, mean = center_and_scale(rows)
+        return table, {"mean": mean}
+    mean = rows.double().mean(0).float()
     projection = principal_projection(rows, record.projected_width)
     return center_and_scale((rows - mean) @ projection)[0], {"mean": mean, "projection": projection}
 

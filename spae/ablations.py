@@ -128,6 +128,11 @@ def literal_commitment(config: TrainConfig) -> TrainConfig:
     return _objective(config, commitment_weight=0.33, commitment_reduction="element")
 
 
+def literal(config: TrainConfig) -> TrainConfig:
+    """All of the paper-literal choices of facts 8 at once; on raw rows."""
+    return literal_commitment(no_statistics(literal_temperature(config)))
+
+
 def same(config: TrainConfig) -> TrainConfig:
     """The preset itself."""
     return config
@@ -151,5 +156,10 @@ ABLATIONS: dict[str, Change] = {
     "literal-temperature": literal_temperature,
     "no-statistics": no_statistics,
     "literal-commitment": literal_commitment,
+    "raw-table": same,
+    "literal": literal,
 }
 """Rows by name; the first nine are the paper's, in its order."""
+
+RAW_TABLE_ROWS = ("raw-table", "literal")
+"""Rows that need a vocabulary of raw rows (facts 8.1)."""

@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spae.collectives import average_gradients, mean_over_ranks
+from spae.collectives import Terms, average_gradients, mean_over_ranks
 from spae.config import DiscriminatorConfig
 from spae.discriminator import Discriminator
 from spae.losses import discriminator_loss, generator_loss, gradient_penalty, lecam_loss
-
-Terms = dict[str, Tensor]
 
 
 class Adversary:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spae.pretrained import weights_sha256
 from spae.vocabulary import SemanticsRecord
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def load_clip(name: str, weights: str | None = None, device: str | torch.device 
         name=name,
         weights=Path(weights).name if weights else "",
         architecture_sha256=_architecture_sha256(config),
-        weights_sha256=_weights_sha256(model),
+        weights_sha256=weights_sha256(model),
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
         image_size=sides.pop(),
         mean=tuple(preparation["mean"]),
@@ -158,14 +159,12 @@ def image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:
     The whole picture is brought to CLIP's square, as the tokenizer sees it (facts 8.13), with antialias and clamped as
     an 8-bit picture would be.
     """
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ValueError(f"pixels {tuple(pixels.shape)} {pixels.dtype} must be float (B, 3, H, W) in [0, 1]")
-    side = guide.image_size
-    resized = pixels.to(guide.device, torch.float32)
-    if pixels.shape[-2:] != (side, side):
-        resized = functional.interpolate(resized, (side, side), mode=guide.interpolation, antialias=True).clamp(0, 1)
-    mean, std = (resized.new_tensor(values)[:, None, None] for values in (guide.mean, guide.std))
-    return functional.normalize(guide.model.encode_image((resized - mean) / std).float(), dim=-1)
+    return _image_features(guide, pixels)
+
+
+def word_logits(guide: ClipGuide, semantics: Tensor, pixels: Tensor) -> Tensor:
+    """CLIP's logits (B, K) of words with text features (K, E) for pixels as in `image_features`; differentiable."""
+    return guide.model.logit_scale.exp() * _image_features(guide, pixels) @ semantics.T
 
 
 def semantics_record(guide: ClipGuide, template_set: str, templates: Sequence[str]) -> SemanticsRecord:
@@ -255,14 +254,6 @@ def _architecture_sha256(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**config, "text_cfg": text}, sort_keys=True).encode()).hexdigest()
 
 
-def _weights_sha256(model: ClipModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
     """Ids int64 (n, context), whole prompts only: open_clip's tokenizers cut long ones in silence.
 
@@ -293,3 +284,14 @@ def _encode(clip: ClipModel, ids: Tensor, batch_size: int) -> Tensor:
     order = lengths.argsort(stable=True)
     encoded = [clip.encode_text(ids[rows, : lengths[rows].max()].to(device)).cpu() for rows in order.split(batch_size)]
     return functional.normalize(torch.cat(encoded).float(), dim=-1)[order.argsort()]
+
+
+def _image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise ValueError(f"pixels {tuple(pixels.shape)} {pixels.dtype} must be float (B, 3, H, W) in [0, 1]")
+    side = guide.image_size
+    resized = pixels.to(guide.device, torch.float32)
+    if pixels.shape[-2:] != (side, side):
+        resized = functional.interpolate(resized, (side, side), mode=guide.interpolation, antialias=True).clamp(0, 1)
+    mean, std = (resized.new_tensor(values)[:, None, None] for values in (guide.mean, guide.std))
+    return functional.normalize(guide.model.encode_image((resized - mean) / std).float(), dim=-1)

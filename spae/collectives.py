@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Terms = dict[str, Tensor]
+"""Scalars by name."""
+
 
 def world_size() -> int:
     """Number of ranks; 1 where nothing is distributed."""
@@ -22,7 +25,7 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(x) / world_size()
 
 
-def average_terms(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+def average_terms(terms: Terms) -> Terms:
     """Means over ranks of scalars by name in one all-reduce, without gradient."""
     if not terms:
         return {}

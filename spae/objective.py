@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spae.adversary import Adversary
 from spae.codebook_variants import TrainableCodebook
+from spae.collectives import Terms
 from spae.config import ObjectiveConfig
 from spae.data import Batch
 from spae.losses import (
@@ -21,7 +22,6 @@ from spae.model import SPAE
 from spae.pools import pool_sizes, sample_targets, similarity
 from spae.quantizers import Quantized
 
-Terms = dict[str, Tensor]
 Network = Callable[[Tensor], Tensor]
 
 

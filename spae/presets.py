@@ -1,6 +1,6 @@
 """Named configurations: `PRESETS["digits-32"]` is a complete TrainConfig; a variant is `dataclasses.replace` of one."""
 
-from spae.ablations import ABLATIONS
+from spae.ablations import ABLATIONS, same
 from spae.config import (
     DataConfig,
     DiscriminatorConfig,
@@ -53,5 +53,5 @@ PRESETS: dict[str, TrainConfig] = {
     "mnist-32": MNIST_32,
     "image-128": IMAGE_128,
     "image-256": IMAGE_256,
-    **{f"image-128-{name}": change(IMAGE_128) for name, change in ABLATIONS.items() if name != "pyramid"},
+    **{f"image-128-{name}": change(IMAGE_128) for name, change in ABLATIONS.items() if change is not same},
 }

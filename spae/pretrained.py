@@ -41,7 +41,7 @@ class PerceptualNetwork(nn.Module):
             self.classifier.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"these are not the weights of torchvision's resnet50: {str(error)[:500]}") from error
-        self.sha256 = _sha256(self.classifier)
+        self.sha256 = weights_sha256(self.classifier)
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
         self.register_buffer("std", torch.tensor(_STD)[:, None, None])
         self.eval().requires_grad_(False)
@@ -69,6 +69,15 @@ def load_perceptual(weights: str, device: torch.device | str = "cpu") -> Percept
     return PerceptualNetwork(_read(weights)).to(device)
 
 
+def weights_sha256(network: nn.Module) -> str:
+    """sha256 over names, shapes, types and values of a network's weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def _read(weights: str) -> Mapping[str, Tensor]:
     file = Path(weights)
     if not file.is_file():
@@ -92,11 +101,3 @@ def _download(tag: str) -> Mapping[str, Tensor]:
         return ResNet50_Weights[tag].get_state_dict(progress=True, check_hash=True)
     except OSError as error:
         raise ValueError(f"the weights {tag} cannot be downloaded ({error}); give a file instead") from error
-
-
-def _sha256(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from spae.adversary import Adversary, guarded_step
-from spae.collectives import average_gradients, average_terms
+from spae.collectives import Terms, average_gradients, average_terms
 from spae.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from spae.data import Batch
 from spae.losses import dynamic_weight
 from spae.model import SPAE, unit_pixels
-from spae.objective import Objective, Terms
+from spae.objective import Objective
 from spae.order import DataPosition, StreamOrder
 from spae.quantizers import Quantized
 

@@ -26,6 +26,12 @@ TRAINING = TrainConfig(
     steps=12,
 )
 
+SMALL_DIGITS = (
+    *("--model.network.base-channels", "8", "--model.network.channel-multipliers", "1", "1", "1"),
+    *("--data.batch-size", "16", "--objective.semantic-weight", "0"),
+)
+"""Flags of `jobs.train digits-32` for a run of seconds."""
+
 
 def vocabulary(words: int = 40, width: int = 12) -> Vocabulary:
     """Random unit rows named word0, word1, ..."""

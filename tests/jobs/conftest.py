@@ -1,4 +1,4 @@
-"""A Ray cluster as the README starts it, shared by the slow tests: a start costs some 15 seconds."""
+"""Inputs of small trainings, and a Ray cluster as the README starts it, which the slow tests share: it costs 15 s."""
 
 import os
 import secrets
@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny_models, tiny_spae
 from tests.clusters import free_port
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Digits, and a vocabulary without semantics."""
+    made = tmp_path_factory.mktemp("training")
+    tiny_models.save_digit_split(made / "train", "train", limit=40)
+    tiny_models.save_digit_split(made / "val", "val", limit=10)
+    tiny_spae.vocabulary(words=60, width=24).save(str(made / "vocabulary"))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from jobs import ablate, train
+from jobs import ablate, ablation_table, train
 from jobs.ablation_scores import RowJudge, Splits, score_row
 from spae.clip import load_clip, prompt_features
 from spae.evaluation.few_shot import Episodes
@@ -51,6 +53,26 @@ def test_a_row_changes_the_run_that_is_trained(tmp_path, caplog):
     assert "'frosen' is none of ['vq'" in caplog.text
 
 
+def test_rows_on_raw_embeddings_are_trained_on_the_raw_vocabulary(tmp_path, capsys):
+    raw = ("--rows", "literal", "pyramid")
+    with pytest.raises(SystemExit):
+        ablate.main(flags(tmp_path, *raw))
+    assert "--raw-vocabulary" in capsys.readouterr().err
+    parsed = ablate.tyro.cli(ablate.AblateFlags, args=flags(tmp_path, *raw, "--raw-vocabulary", "/raw"))
+    trained = [train.parse_flags(stage.flags) for stage in ablate.training_stages(parsed)[::2]]
+    assert [one.vocabulary for one in trained] == ["/raw", f"{tmp_path}/vocabulary"]
+
+
+def test_every_seed_that_was_scored_is_in_the_table(tmp_path, scored):
+    parsed = ablate.tyro.cli(ablate.AblateFlags, args=flags(tmp_path, "--rows", "frozen", "vq"))
+    (tmp_path / "out/scores").mkdir(parents=True)
+    for name in ("frozen-0", "frozen-2", "vq-0", "pyramid-0"):
+        row, seed = name.split("-")
+        document = {"row": row, "seed": int(seed), "clip": "", **scored}
+        (tmp_path / f"out/scores/{name}.json").write_text(json.dumps(document))
+    assert [(one["row"], one["seed"]) for one in ablate.score_rows(parsed)] == [("frozen", 0), ("frozen", 2), ("vq", 0)]
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     """A random tokenizer's scores on digits."""
@@ -64,18 +86,22 @@ def scored(tmp_path_factory):
     classes = prompt_features(guide.model, guide.tokenizer, list(names.values()), ["a {}"])
     judge = RowJudge(guide, dict(zip(words, features, strict=True)), classes)
     splits = Splits(scored=load_index(str(folder / "val")), support=load_index(str(folder / "train")))
-    return score_row(tiny_spae.model(), judge, splits, Episodes(number=20))
+    return score_row(tiny_spae.model(), judge, splits, (0.9, 0.8), Episodes(number=20))
 
 
 def test_a_row_has_every_column_for_every_number_of_layers(scored):
     assert [layer["tokens"] for layer in scored["layers"]] == [1, 5, 21, 37]
     assert scored["samples"] == 60
     for layer in scored["layers"]:
-        assert set(ablate.COLUMNS.values()) <= set(layer)
+        assert set(ablation_table.COLUMNS.values()) <= set(layer)
         assert 0 <= layer["few_shot"]["accuracy"] <= 1
         assert layer["frechet"] >= 0
         assert 1 <= layer["inception"] <= 10
         assert -1 <= layer["clip_score"] <= 1
+        assert 1 <= layer["perplexity"] <= layer["words"] <= 40
+    hits = [layer["pool_hit"] for layer in scored["layers"]]
+    assert 0 <= min(hits[:2]) <= max(hits[:2]) <= 1
+    assert hits[2:] == [None, None]
 
 
 def test_the_table_tells_means_ranges_and_stand_ins(scored):
@@ -83,9 +109,10 @@ def test_the_table_tells_means_ranges_and_stand_ins(scored):
         layers = [{**layer, "psnr": 20.0 + shift, "clip_score": None} for layer in scored["layers"]]
         return {"row": row, "seed": seed, "clip": "local-dir:/clip", **scored, "layers": layers}
 
-    table = ablate.markdown_table([document("frozen", 0, 0), document("frozen", 1, 1)], ["frozen"])
+    table = ablation_table.markdown_tables([document("frozen", 0, 0), document("frozen", 1, 1)], ["frozen"])
     assert "| frozen | 4: 37 |" in table
+    assert "| frozen | 4 |" in table
     assert "20.5 (20 to 21)" in table
     assert "| n/a |" in table
     assert "stand-ins" in table
-    assert "2 seeds, 60 pictures" in table
+    assert "60 pictures" in table

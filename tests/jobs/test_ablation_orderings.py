@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from jobs.demo import DIGITS
+
 ROWS = ("frozen", "semantic", "rq-2", "saq-2", "pyramid")
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def command(*arguments):

@@ -14,25 +14,11 @@ import torch
 from jobs import export
 from jobs.runs import load_latest_state, read_history
 from spae.model import SPAE
-from tests import tiny_models, tiny_spae
+from tests import tiny_spae
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    *("--model.network.base-channels", "8", "--model.network.channel-multipliers", "1", "1", "1"),
-    *("--data.batch-size", "16", "--objective.semantic-weight", "0", "--steps", "25", "--workers", "2"),
-    *("--checkpoint-every", "5", "--log-every", "5"),
-)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Digits, and a vocabulary without semantics."""
-    made = tmp_path_factory.mktemp("runs")
-    tiny_models.save_digit_split(made / "train", "train", limit=40)
-    tiny_models.save_digit_split(made / "val", "val", limit=10)
-    tiny_spae.vocabulary(words=60, width=24).save(str(made / "vocabulary"))
-    return made
+SMALL = (*tiny_spae.SMALL_DIGITS, "--steps", "25", "--workers", "2", "--checkpoint-every", "5", "--log-every", "5")
 
 
 def training(folder, name):

@@ -5,27 +5,23 @@ import pytest
 
 from jobs import export, train
 from jobs.runs import RunRecord
-from tests import tiny_models, tiny_spae
-
-SMALL = [
-    *("--model.network.base-channels", "8", "--model.network.channel-multipliers", "1", "1", "1"),
-    *("--data.batch-size", "16", "--log-every", "2", "--objective.semantic-weight", "0"),
-]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Digits, and a vocabulary without semantics."""
-    made = tmp_path_factory.mktemp("training")
-    tiny_models.save_digit_split(made / "train", "train", limit=40)
-    tiny_models.save_digit_split(made / "val", "val", limit=10)
-    tiny_spae.vocabulary(words=60, width=24).save(str(made / "vocabulary"))
-    return made
+from tests import tiny_spae
 
 
 def flags(folder, run, *more, steps=6):
     inputs = ["--shards", f"{folder}/train", "--val-shards", f"{folder}/val", "--vocabulary", f"{folder}/vocabulary"]
-    return ["digits-32", *inputs, "--run", str(run), "--steps", str(steps), *SMALL, *more]
+    return [
+        "digits-32",
+        *inputs,
+        "--run",
+        str(run),
+        "--steps",
+        str(steps),
+        *tiny_spae.SMALL_DIGITS,
+        "--log-every",
+        "2",
+        *more,
+    ]
 
 
 def command(*arguments):
@@ -44,6 +40,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
     [
         (["--objective.semantic-weight", "1"], "needs --clip"),
         (["--objective.perceptual-weight", "1"], "needs --perceptual-weights"),
+        (["--objective.perceptual-weight", "1", "--perceptual-weights", "clip"], "needs --clip"),
         (["--objective.semantic-weight", "1", "--clip", "ViT-B-32"], "holds no semantics"),
         (["--vocabulary", "/nowhere"], "/nowhere"),
         (["--shards", "/nowhere"], "does not exist"),
@@ -55,6 +52,12 @@ def test_unusable_arguments_are_one_clear_error(folder, tmp_path, caplog, change
     assert train.main(flags(folder, tmp_path / "run", *change)) == 2
     assert message in caplog.text
     assert not (tmp_path / "run").exists()
+
+
+def test_judges_that_nothing_weighs_are_not_loaded(folder, tmp_path):
+    weights = ("--clip", "ViT-B-32", "--perceptual-weights", "clip", "--dry-run")
+    job = train.prepare(train.parse_flags(flags(folder, tmp_path / "run", *weights)))
+    assert (job.clip, job.perceptual_weights) == (None, None)
 
 
 def test_a_misspelt_flag_is_named(folder, tmp_path, capsys):

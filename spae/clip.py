@@ -15,20 +15,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spae.pretrained import weights_sha256
+from spae.text_tower import ClipModel, encode_prompts
 from spae.vocabulary import SemanticsRecord
 
-if TYPE_CHECKING:
-    import open_clip
-
 Tokenizer = Callable[..., Tensor]
-ClipModel: TypeAlias = "open_clip.CLIP | open_clip.CustomTextCLIP"
 
 _PROMPTS_AT_ONCE = 16_384  # tokenized together and sorted by length: 10 MB of ids at 77 tokens
 _GOLDEN_TEMPLATE = "a photo of a {}."
@@ -126,8 +123,7 @@ def prompt_features(
     """Text features of words, float32 (K, E): mean over the templates of unit-norm prompt features (equation 5).
 
     Without `templates` ImageNet's 80. The mean is not brought back to unit length. Prompts run in batches of
-    `batch_size`; a Hugging Face tower masks padding, so that it gets them sorted by length and without it, while others
-    get their full context.
+    `batch_size`, causal towers on no padding and on what a template's prompts begin with once (`spae/text_tower.py`).
 
     Raises:
         ValueError: a template without {}, or a prompt longer than the tower's context, named with its word.
@@ -140,7 +136,8 @@ def prompt_features(
     means = []
     for start in range(0, len(words), chunk):
         prompts = [template.replace("{}", word) for word in words[start : start + chunk] for template in templates]
-        features = _encode(clip, _tokenize(tokenizer, prompts), batch_size)
+        template_of = torch.arange(len(prompts)) % len(templates)
+        features = encode_prompts(clip, _tokenize(tokenizer, prompts), template_of, batch_size)
         means.append(features.unflatten(0, (-1, len(templates))).mean(dim=1))
     return torch.cat(means)
 
@@ -270,20 +267,6 @@ def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
                     f"prompt {prompts[row][:200]!r} has more than {context} tokens; drop its word or the template"
                 )
     return ids
-
-
-@torch.no_grad()
-def _encode(clip: ClipModel, ids: Tensor, batch_size: int) -> Tensor:
-    """Unit-norm text features float32 (n, E) of ids (n, context), on the CPU."""
-    from open_clip.hf_model import HFTextEncoder
-
-    text, device = getattr(clip, "text", None), next(clip.parameters()).device
-    lengths = torch.full((len(ids),), ids.shape[1])
-    if isinstance(text, HFTextEncoder):  # it masks padding, which can be left out then
-        lengths -= (ids != text.config.pad_token_id).flip(1).int().argmax(1)
-    order = lengths.argsort(stable=True)
-    encoded = [clip.encode_text(ids[rows, : lengths[rows].max()].to(device)).cpu() for rows in order.split(batch_size)]
-    return functional.normalize(torch.cat(encoded).float(), dim=-1)[order.argsort()]
 
 
 def _image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:

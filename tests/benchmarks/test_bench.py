@@ -17,7 +17,7 @@ def test_contestants_take_turns_and_are_compared_by_the_item(tmp_path, capsys):
     slow, fast = rows = timed(work, rounds=3)
     assert turns == ["slow", "fast"] * 4, "a round for memory, three for time"
     assert slow.ratio == 1
-    assert 5 < fast.ratio < 20
+    assert fast.ratio > 2, "ten, but for what else the machine does"
     assert slow.fastest <= slow.seconds <= slow.slowest
     print_table("pauses", rows, "pauses")
     assert "slow" in capsys.readouterr().out

@@ -27,6 +27,11 @@ class Codebook(nn.Module):
 
     embeddings: Tensor
     half_squares: Tensor
+    """Half of |e|^2, (K,)."""
+    mean: Tensor
+    """Of the words, (C,)."""
+    radius_squared: Tensor
+    """Mean squared distance of the words from their mean, a scalar (R^2 of facts 8.7)."""
 
     def __init__(self, embeddings: Tensor, temperature: float = 1.0) -> None:
         super().__init__()
@@ -39,7 +44,8 @@ class Codebook(nn.Module):
         self.temperature = temperature
         table = embeddings.detach().float().contiguous()
         self.register_buffer("embeddings", table, persistent=False)
-        self.register_buffer("half_squares", (table.double().square().sum(1) / 2).float(), persistent=False)
+        for name, value in table_statistics(table).items():
+            self.register_buffer(name, value, persistent=False)
 
     def __len__(self) -> int:
         """Number of words K."""
@@ -49,11 +55,6 @@ class Codebook(nn.Module):
     def width(self) -> int:
         """Width C of an embedding."""
         return self.embeddings.shape[1]
-
-    @property
-    def radius_squared(self) -> Tensor:
-        """Mean squared distance of the words from the table's mean, a scalar (R^2 of facts 8.7)."""
-        return (self.embeddings - self.embeddings.mean(0)).square().sum(1).mean()
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings (*, C) of word ids (*)."""
@@ -125,6 +126,14 @@ def _exponentiate(scores: Tensor) -> tuple[Tensor, Tensor]:
     highest_score = scores.amax(0)
     scores.sub_(highest_score).exp_()
     return highest_score, scores.sum(0)
+
+
+def table_statistics(table: Tensor) -> dict[str, Tensor]:
+    """What a codebook keeps of its table: summed in fp64, without a copy of the table in it."""
+    squares = torch.linalg.vector_norm(table, dim=1, dtype=torch.float64).square()
+    mean = table.mean(0, dtype=torch.float64)
+    radius_squared = squares.mean() - mean.square().sum()
+    return {"half_squares": (squares / 2).float(), "mean": mean.float(), "radius_squared": radius_squared.float()}
 
 
 def default_temperature(words: int) -> float:

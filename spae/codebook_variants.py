@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spae.codebook import Codebook
+from spae.codebook import Codebook, table_statistics
 from spae.config import SPAEConfig
 from spae.products import full_precision
 
@@ -26,7 +26,8 @@ class TrainableCodebook(Codebook):
     def refresh(self) -> None:
         """Bring the searched table up to date with the parameters."""
         self.embeddings.copy_(self.rows())
-        self.half_squares.copy_(self.embeddings.double().square().sum(1) / 2)
+        for name, value in table_statistics(self.embeddings).items():
+            self.get_buffer(name).copy_(value)
 
 
 class LearnedCodebook(TrainableCodebook):

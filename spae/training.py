@@ -178,7 +178,7 @@ def _capped_weight(state: TrainState, terms: Terms, config: ObjectiveConfig, wor
 
 def _latent_radii(model: SPAE, z: Tensor) -> Terms:
     """Root mean square of |z| over that of the table, at each layer's positions; healthy between 0.5 and 2."""
-    centre = model.codebook.embeddings.mean(0).reshape(-1, *[1] * (z.ndim - 2))
+    centre = model.codebook.mean.reshape(-1, *[1] * (z.ndim - 2))
     squared = (z.detach() - centre).square().sum(1).flatten(1) / model.codebook.radius_squared
     where = (model.quantizer.layer_positions(layer) for layer in range(model.depth))
     return {f"latent_radius/{number}": squared[:, one].mean().sqrt() for number, one in enumerate(where, 1)}

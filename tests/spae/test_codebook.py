@@ -113,3 +113,11 @@ def test_default_temperature_is_sure_on_a_word_and_flat_at_the_mean():
     assert float(on_words.max()) < 0.1
     at_mean = codebook.cross_entropy(torch.zeros(1, 256), torch.tensor([0]))
     assert float(at_mean) == pytest.approx(np.log(4096), rel=0.1)
+
+
+def test_mean_and_radius_are_those_of_the_table():
+    table = rows(300, 16) + 3
+    codebook, exact_table = Codebook(table), table.double()
+    expected = (exact_table - exact_table.mean(0)).square().sum(1).mean()
+    torch.testing.assert_close(codebook.mean.double(), exact_table.mean(0), rtol=1e-6, atol=1e-6)
+    assert float(codebook.radius_squared) == pytest.approx(float(expected), rel=1e-5)

@@ -41,6 +41,7 @@ def test_the_searched_table_follows_the_parameters_after_a_refresh(rows, make):
     codebook.refresh()
     torch.testing.assert_close(codebook.embeddings, codebook.rows().detach())
     torch.testing.assert_close(codebook.half_squares, codebook.embeddings.square().sum(1) / 2)
+    torch.testing.assert_close(codebook.mean, codebook.embeddings.mean(0))
     ids = torch.tensor([3, 3, 7])
     codebook.embed(ids).sum().backward()
     torch.testing.assert_close(codebook.embed(ids), codebook.rows()[ids])

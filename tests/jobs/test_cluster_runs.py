@@ -1,6 +1,7 @@
 """Whole runs on a real cluster: submitted with `ray job submit`, or killed half-way and continued."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def test_a_killed_run_continues_to_the_same_weights(folder, whole, cluster_envir
     assert one["position"] == other["position"]
     for name, tensor in one["average"].items():
         assert torch.equal(tensor, other["average"][name]), name
+
+
+def test_a_sick_codebook_ends_the_run_where_asked(folder, cluster_environment):
+    """Latents that are not brought to the table's statistics lie where they will."""
+    sick = (*training(folder, "sick"), "--model.latent-statistics", "none", "--abort-on", "collapse")
+    done = subprocess.run([sys.executable, "-m", *sick], env=cluster_environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.match(r"training failed: layer \d", done.stderr.splitlines()[-1])
+    assert load_latest_state(f"{folder}/sick")["step"] < 25
+    assert not (folder / "sick/finished.json").exists()
 
 
 def test_the_export_loads(model):

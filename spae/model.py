@@ -24,7 +24,7 @@ from spae.codebook import default_temperature
 from spae.codebook_variants import TrainableCodebook, make_codebook
 from spae.config import SPAEConfig, from_dict, to_dict
 from spae.media import fit_image, to_rgb
-from spae.networks import Decoder, Encoder, LatentNormalisation
+from spae.networks import Decoder, Encoder, LatentNormalisation, memory_layout
 from spae.publishing import publish
 from spae.pyramid import TokenPyramid, check_layers
 from spae.quantizers import QUANTIZERS, Quantized
@@ -57,6 +57,9 @@ class SPAE(nn.Module):
         self.encoder = Encoder(config)
         self.statistics = LatentNormalisation(config.latent_statistics, self.codebook.embeddings, config.latent_grid)
         self.decoder = Decoder(config)
+        self.layout = memory_layout(config)
+        for network in (self.encoder, self.decoder):
+            network.to(memory_format=self.layout)
 
     @property
     def depth(self) -> int:
@@ -70,7 +73,8 @@ class SPAE(nn.Module):
 
     def latents(self, pixels: Tensor) -> Tensor:
         """z = f_e(I), fp32 (B, C, *latent grid), of pixels (B, 3, *S), uint8 or float in [0, 1]."""
-        return self.statistics(self.encoder(unit_pixels(pixels) * 2 - 1))
+        scaled = (unit_pixels(pixels) * 2 - 1).contiguous(memory_format=self.layout)
+        return self.statistics(self.encoder(scaled))
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, *S), about [0, 1] and not clipped, of the decoder's input (B, C, *latent grid)."""

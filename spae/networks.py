@@ -24,6 +24,17 @@ def scale_factors(config: SPAEConfig) -> list[tuple[int, ...]]:
     return [(2 if step < 2 else 1, *spatial) for step in range(halvings)]
 
 
+def memory_layout(config: SPAEConfig) -> torch.memory_format:
+    """How networks and pictures lie in memory: channels last, where convolutions are faster so.
+
+    With 64 base channels a pass and its gradient take 0.86 of the time in float32 and 0.93 in bfloat16 (on a CPU), but
+    with the 12 of digits-32 in bfloat16 1.5 times as long.
+    """
+    if config.network.base_channels % 16:
+        return torch.contiguous_format
+    return torch.channels_last if len(config.input_size) == 2 else torch.channels_last_3d
+
+
 class Encoder(nn.Module):
     """Pixels (B, 3, *S) in [-1, 1] -> (B, C, *latent grid), C the width of the word embeddings."""
 

@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import spae
-from spae.config import SPAEConfig
+from spae.config import NetworkConfig, SPAEConfig
 from spae.media import fit_image
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
@@ -161,3 +163,21 @@ def test_an_unknown_setting_is_named(folder):
 def test_a_vocabulary_of_another_width_is_named():
     with pytest.raises(ValueError, match="embedding_width=12"):
         SPAE(SPAEConfig(), tiny_spae.vocabulary())
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_channels_last_changes_speed_alone(clip, tmp_path):
+    network = NetworkConfig(base_channels=16, channel_multipliers=(1, 1, 2), residual_blocks=1, middle_blocks=1)
+    grids = ((1, 1, 1), (1, 4, 4)) if clip else ((1, 1), (4, 4))
+    config = SPAEConfig(input_size=(4, 16, 16) if clip else (16, 16), grids=grids, embedding_width=12, network=network)
+    model = SPAE(config, tiny_spae.vocabulary()).eval()
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    plain.layout = torch.contiguous_format
+    assert not model.encoder.body[1].conv1.weight.is_contiguous()
+    pixels = torch.rand(2, 3, *config.input_size)
+    torch.testing.assert_close(model.latents(pixels), plain.latents(pixels), rtol=1e-4, atol=1e-5)
+    model.save_pretrained(str(tmp_path))
+    loaded = SPAE.from_pretrained(str(tmp_path))
+    assert loaded.fingerprint == model.fingerprint == plain.fingerprint
+    assert torch.equal(loaded.encode(pixels).flatten(), model.encode(pixels).flatten())
+    assert dataclasses.asdict(loaded.config) == dataclasses.asdict(config)

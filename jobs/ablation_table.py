@@ -15,7 +15,13 @@ COLUMNS = {
     "PSNR, dB": "psnr",
 }
 """Of the layers up to one, by heading."""
-USAGE_COLUMNS = {"words": "words", "perplexity": "perplexity", "top word, %": "top_share", "pool hit, %": "pool_hit"}
+USAGE_COLUMNS = {
+    "words": "words",
+    "perplexity": "perplexity",
+    "top word, %": "top_share",
+    "pool hit, %": "pool_hit",
+    "PSNR so far, dB": "psnr",
+}
 """Of one layer."""
 _SHARES = ("few_shot", "top_share", "pool_hit")
 
@@ -53,5 +59,5 @@ def _cell(values: Sequence[float | None]) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "n/a"
-    mean = f"{statistics.mean(numbers):.4g}"
-    return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.4g} to {max(numbers):.4g})"
+    mean = f"{statistics.mean(numbers):.3g}"
+    return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.3g} to {max(numbers):.3g})"

@@ -71,6 +71,11 @@ class SPAE(nn.Module):
         """Where the weights are."""
         return self.codebook.embeddings.device
 
+    def compile_networks(self) -> None:
+        """Have torch compile encoder and decoder at their first use; the weights and their names stay as they are."""
+        self.encoder.compile()
+        self.decoder.compile()
+
     def latents(self, pixels: Tensor) -> Tensor:
         """z = f_e(I), fp32 (B, C, *latent grid), of pixels (B, 3, *S), uint8 or float in [0, 1]."""
         scaled = (unit_pixels(pixels) * 2 - 1).contiguous(memory_format=self.layout)

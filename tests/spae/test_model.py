@@ -181,3 +181,15 @@ def test_channels_last_changes_speed_alone(clip, tmp_path):
     assert loaded.fingerprint == model.fingerprint == plain.fingerprint
     assert torch.equal(loaded.encode(pixels).flatten(), model.encode(pixels).flatten())
     assert dataclasses.asdict(loaded.config) == dataclasses.asdict(config)
+
+
+@pytest.mark.slow
+def test_compiled_networks_compute_the_same(pixels):
+    model, compiled = tiny_spae.model(), tiny_spae.model()
+    compiled.compile_networks()
+    assert list(compiled.state_dict()) == list(model.state_dict())
+    for one in (model, compiled):
+        rebuilt, _, _ = one.train()(pixels)
+        rebuilt.square().mean().backward()
+    for (name, mine), theirs in zip(model.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spae.adversary import Adversary
@@ -95,20 +96,25 @@ class Objective:
 
     def semantic(self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized) -> Terms:
         """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
+        targets, told = self._draw_targets(model, batch, pixels, quantized)
+        loss = semantic_loss(model.codebook, quantized.layer_inputs[: self.guided_layers], targets)
+        return {"semantic": loss, **told}
+
+    @torch.inference_mode()
+    def _draw_targets(
+        self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized
+    ) -> tuple[list[Tensor], Terms]:
         assert self.guidance is not None
         scores = similarity(self.guidance.image_features(pixels), self.guidance.semantics)
-        thresholds = self.config.semantic_thresholds
-        sizes = model.config.layer_sizes[: self.guided_layers]
+        thresholds, sizes = self.config.semantic_thresholds, model.config.layer_sizes[: self.guided_layers]
         draws = batch.draws.split(list(sizes), 1)
         targets = [sample_targets(scores, rho, drawn) for rho, drawn in zip(thresholds, draws, strict=True)]
-        loss = semantic_loss(model.codebook, quantized.layer_inputs[: self.guided_layers], targets)
-        terms: Terms = {"semantic": loss}
-        pools = pool_sizes(scores, thresholds).float().mean(0)
+        pools, told = pool_sizes(scores, thresholds).float().mean(0), {}
         for layer, threshold in enumerate(thresholds):
             chosen = quantized.tokens.layers[layer].flatten(1)
-            terms[f"pool_size/{layer + 1}"] = pools[layer]
-            terms[f"pool_hit/{layer + 1}"] = (scores.gather(1, chosen) >= threshold).float().mean()
-        return terms
+            told[f"pool_size/{layer + 1}"] = pools[layer]
+            told[f"pool_hit/{layer + 1}"] = (scores.gather(1, chosen) >= threshold).float().mean()
+        return targets, told
 
 
 def _positions(model: SPAE) -> list[Tensor]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from spae import search
 from spae.codebook import Codebook, default_temperature
 from tests import reference
 
@@ -32,6 +33,30 @@ def test_nearest_is_the_fp64_search_with_ties_to_the_lowest_id(name, spread):
     queries = rows(48, table.shape[1], seed=2) * spread
     queries[:16] = table[torch.arange(16) * 7 % len(table)]  # exactly on a word
     assert Codebook(table).nearest(queries).tolist() == exact(queries, table)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_screening_by_tensor_cores_is_exact_too(name, monkeypatch):
+    """With factors cut to ten bits, as the worst of them may do it."""
+
+    def cut(x):
+        return (x.view(torch.int32) & ~0x1FFF).view(torch.float32) if x.dtype == torch.float32 else x
+
+    product = search.biased_product
+    monkeypatch.setattr(search, "_factor_rounding", lambda q: 2**-10 if q.dtype == torch.float32 else 0.0)
+    monkeypatch.setattr(search, "biased_product", lambda e, q, bias, out: product(cut(e), cut(q), bias, out))
+    table = TABLES[name]
+    queries = rows(48, table.shape[1], seed=2)
+    assert Codebook(table).nearest(queries).tolist() == exact(queries, table)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", TABLES)
+def test_a_device_finds_the_same_words(name):
+    table = TABLES[name]
+    queries = rows(3_000, table.shape[1], seed=2)
+    assert torch.equal(Codebook(table).cuda().nearest(queries.cuda()).cpu(), Codebook(table).nearest(queries))
 
 
 def test_between_copies_the_lowest_id_wins():

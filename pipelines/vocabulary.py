@@ -25,9 +25,9 @@ from pipelines.transforms import beam_options, flag_hint, split_flags
 from pipelines.vocabulary_features import IMAGENET, ClipSource, Encoding, FeatureParts, compute_features, read_templates
 from pipelines.words import WordFilter, Words, choose_words, read_language_model
 from spae.clip import load_clip, prompt_features, semantics_record
-from spae.projection import principal_projection
 from spae.publishing import absolute, delete, join, publish, read_bytes
-from spae.vocabulary import TableName, Vocabulary, VocabularyRecord, center_and_scale
+from spae.table import center_and_scale, principal_projection
+from spae.vocabulary import TableName, Vocabulary, VocabularyRecord
 
 logger = logging.getLogger(__name__)
 

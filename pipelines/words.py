@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from spae.vocabulary import norm_outliers
+from spae.table import norm_outliers
 
 EMBEDDING_TENSORS = (
     "word_embeddings.weight",  # BERT and kin, BLOOM, Falcon

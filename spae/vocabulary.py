@@ -30,8 +30,6 @@ from spae.pyramid import TokenPyramid
 TableName = Literal["centred", "raw", "learned", "projected"]
 
 FORMAT_VERSION = 1
-OUTLIER_SCORE = 5.0
-"""Robust z-score of log |e| beyond which a row is dropped; on MiniLM's 21,358 plain words it finds nine rare names."""
 
 _WORDS_SCHEMA = pa.schema(
     [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
@@ -242,28 +240,6 @@ class Vocabulary:
             raise ValueError(
                 f"{url} is not a usable vocabulary folder: {reason}. Build one with `python -m pipelines.vocabulary`."
             ) from error
-
-
-def center_and_scale(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The default table of facts 8.1: rows (K, C) -> ((e - mean) / |e - mean| as float32 (K, C), mean float32 (C,)).
-
-    Without it the shortest rows win every search and the softmax of equation 7 is flat. Computed in float64.
-    """
-    mean = rows.double().mean(0)
-    centred = rows.double() - mean
-    lengths = centred.norm(dim=1, keepdim=True)
-    if not bool((lengths > 0).all()):
-        row = int((lengths[:, 0] > 0).logical_not().nonzero()[0])
-        raise ValueError(f"row {row} of {len(rows)} is the mean row or not finite, so it has no direction; drop it")
-    return (centred / lengths).float(), mean.float()
-
-
-def norm_outliers(rows: Tensor, score: float = OUTLIER_SCORE) -> Tensor:
-    """Which rows (K, C) have a length far from the others, bool (K,): robust z-score of log |e| above `score`."""
-    logarithms = rows.double().norm(dim=1).clamp_min(1e-30).log()
-    deviations = (logarithms - logarithms.median()).abs()
-    spread = (1.4826 * deviations.median()).clamp_min(1e-3)  # rows of one length are not outliers for rounding alone
-    return deviations / spread > score
 
 
 def _load(url: str) -> Vocabulary:

@@ -14,8 +14,8 @@ from torch import Tensor
 from pipelines.words import WordFilter, choose_words, read_language_model
 from spae.codebook import Codebook
 from spae.pyramid import TokenPyramid
+from spae.table import center_and_scale
 from spae.usage import LayerUsage, WordUsage
-from spae.vocabulary import center_and_scale
 
 
 def main(latents: int = 1_024) -> None:

@@ -5,13 +5,13 @@ import os
 import uuid
 
 import duckdb
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from spae.pyramid import TokenPyramid
-from spae.vocabulary import SemanticsRecord, Vocabulary, VocabularyRecord, center_and_scale, norm_outliers
+from spae.table import center_and_scale
+from spae.vocabulary import SemanticsRecord, Vocabulary, VocabularyRecord
 
 SEMANTICS = SemanticsRecord(
     clip="ViT-L-14-quickgelu",
@@ -285,33 +285,6 @@ def test_a_killed_save_leaves_no_folder_that_loads(vocabulary, tmp_path, monkeyp
     monkeypatch.undo()
     other.save(str(tmp_path))
     assert Vocabulary.load(str(tmp_path)).words_fingerprint == other.words_fingerprint
-
-
-def test_the_centred_table_is_the_formula_of_facts_8_1():
-    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) + 3
-    table, mean = center_and_scale(rows)
-    exact = rows.numpy().astype(np.float64)
-    centred = exact - exact.mean(0)
-    np.testing.assert_allclose(table, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-7)
-    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
-    again, _ = center_and_scale((rows - mean) * 7 + 2)
-    torch.testing.assert_close(again, table, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("rows", [torch.ones(4, 3), torch.tensor([[0.0, torch.nan], [1.0, 2.0]])])
-def test_rows_without_direction_are_named(rows):
-    with pytest.raises(ValueError, match="row 0 of"):
-        center_and_scale(rows)
-
-
-def test_norm_outliers_are_found_and_rounding_is_none():
-    rows = torch.nn.functional.normalize(torch.randn(400, 16, generator=torch.Generator().manual_seed(2)), dim=1)
-    assert not norm_outliers(rows).any(), "unit rows differ by rounding alone"
-    lengths = torch.empty(400).log_normal_(std=0.1, generator=torch.Generator().manual_seed(3))
-    assert not norm_outliers(rows * lengths[:, None]).any()
-    lengths[[5, 7, 11]] = torch.tensor([0.0, 0.01, 40.0])
-    assert norm_outliers(rows * lengths[:, None]).nonzero()[:, 0].tolist() == [5, 7, 11]
-    assert torch.equal(norm_outliers(rows * lengths[:, None] * 1000), norm_outliers(rows * lengths[:, None]))
 
 
 def test_a_folder_from_before_projections_is_read(vocabulary, tmp_path):

@@ -26,6 +26,14 @@ def folder(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a random tokenizer."""
+    made = tmp_path_factory.mktemp("model")
+    tiny_spae.model().save_pretrained(str(made))
+    return str(made)
+
+
 @pytest.fixture(scope="session")
 def cluster_environment():
     """The environment in which `ray job submit` and our commands find a head node of its own; others live on."""

@@ -25,13 +25,6 @@ from tests.tiny_tokens import token_job, tokenize_shard, tokenize_split
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_spae.model().save_pretrained(str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def split(tmp_path_factory):
     """Three shards; the third sample of the second cannot be decoded."""
     shards = [samples(count, seed) for seed, count in enumerate((9, 5, 7))]

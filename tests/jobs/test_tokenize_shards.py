@@ -30,13 +30,6 @@ BAD = 2  # the sample of the second shard that cannot be decoded
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_spae.model().save_pretrained(str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def split(tmp_path_factory):
     shards = [samples(count, seed) for seed, count in enumerate(COUNTS)]
     shards[1][BAD] = (shards[1][BAD][0], b"broken", 1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sys
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +14,12 @@ from spae.sources import DigitsSource
 def digits(output: Path | str, *flags: str) -> int:
     """Run `pipelines.images` on the validation digits."""
     return main(["--source", "digits", "--split", "val", "--output", str(output), *flags])
+
+
+def digits_command(output: Path) -> list[str]:
+    """The same as a command of its own."""
+    source = ("--source", "digits", "--split", "val")
+    return [sys.executable, "-m", "pipelines.images", *source, "--output", str(output)]
 
 
 def folder(source: Path, output: Path, *flags: str) -> int:

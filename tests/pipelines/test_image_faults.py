@@ -2,7 +2,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ import webdataset
 
 from pipelines.images import main
 from spae.records import load_index
-from tests.pipelines.folders import add_garbage, digit_folder, digits, folder, tree_hashes
+from tests.pipelines.folders import add_garbage, digit_folder, digits, digits_command, folder, tree_hashes
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,18 +122,9 @@ def test_output_inside_of_the_input_is_refused(tmp_path):
 
 def killed_run(output, marks):
     """Start a run in a process of its own and kill it without warning once so many shards are finished."""
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.images",
-        "--source",
-        "digits",
-        "--split",
-        "val",
-        "--output",
-        str(output),
-    ]
-    process = subprocess.Popen([*command, "--samples-per-shard", "1"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*digits_command(output), "--samples-per-shard", "1"], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     try:
         while process.poll() is None and len(list(output.glob("val/val-*.json"))) < marks:
             time.sleep(0.002)

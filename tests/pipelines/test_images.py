@@ -2,7 +2,6 @@ import collections
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 from spae.media import decode_image
 from spae.publishing import list_files, read_bytes
 from spae.records import check_key, load_class_names, load_index
-from tests.pipelines.folders import digit_folder, digits, folder, tree_hashes
+from tests.pipelines.folders import digit_folder, digits, digits_command, folder, tree_hashes
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,18 +95,7 @@ def test_the_same_bytes_again(shards, tmp_path):
 @pytest.mark.slow
 def test_the_same_bytes_with_another_worker_count(shards, tmp_path):
     flags = ["--direct_num_workers", "2", "--direct_running_mode", "multi_processing"]
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.images",
-        "--source",
-        "digits",
-        "--split",
-        "val",
-        "--output",
-        str(tmp_path),
-    ]
-    subprocess.run([*command, "--samples-per-shard", "100", *flags], cwd=ROOT, check=True)
+    subprocess.run([*digits_command(tmp_path), "--samples-per-shard", "100", *flags], cwd=ROOT, check=True)
     assert tree_hashes(tmp_path / "val") == tree_hashes(shards)
 
 

@@ -5,7 +5,7 @@ Only words whose score is within the products' error bound of the best can be th
 a query. Where there are several, fp64 distances decide; where there are more than can be kept, as in clusters tighter
 than fp32, the screening is repeated in fp64; and among more copies of a word than that all words are measured.
 
-What grows: work with rows x words, memory with neither (at most about 100 MB; 40 MB for embeddings of a usual width).
+What grows: work with rows x words, memory with neither (40 to 70 MB, 128 at most).
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from torch import Tensor
 from spae.products import biased_product, tensor_float_32
 
 _BLOCK_QUERIES = 1_024
-_CHUNK_WORDS = 8_192  # 32 MB of fp32 scores; smaller chunks multiply more slowly
-_GROUP = 64  # words whose highest score is looked at first
-_CANDIDATES = 64  # words kept a query, and groups looked into a chunk
+_CHUNK_SCORES = 8_388_608  # 32 MB in fp32; smaller chunks multiply more slowly
+_GROUP = 512  # words whose highest score is looked at first; arrays of so few groups stay on one thread
+_NEAR_GROUPS = 4  # groups of a chunk that are looked into for a query
+_CANDIDATES = 64  # words kept a query
 _DISTANCE_VALUES = 4_194_304  # fp64 differences at a time: 32 MB
 
 
@@ -53,31 +54,39 @@ def _screen(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
     error = 2 * _score_error(queries, table)
     best = queries.new_full((count,), -torch.inf)
     seen = torch.zeros(count, dtype=torch.int64, device=queries.device)
-    buffer = queries.new_empty(min(_CHUNK_WORDS, -(-words // _GROUP) * _GROUP), count)
+    chunk = _chunk_words(queries, words)
+    buffer = queries.new_empty(chunk, count)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start in range(0, words, _CHUNK_WORDS):
+    for start in range(0, words, chunk):
         scores = _score_chunk(queries, table, start, buffer)
         highest = _group_maxima(scores)
         best = torch.maximum(best, highest.amax(0))
         reach = torch.where(seen > _CANDIDATES, torch.inf, best - error)
-        close = highest >= reach
-        crowded = close.sum(0) > _CANDIDATES
+        near = highest >= reach
+        crowded = near.sum(0) > _NEAR_GROUPS
         seen += crowded * (_CANDIDATES + 1)
-        groups, columns = (close & ~crowded).nonzero(as_tuple=True)
-        parts = scores.view(-1, _GROUP, count)[groups, :, columns]
-        pairs, offsets = (parts >= reach[columns, None]).nonzero(as_tuple=True)
+        groups, columns = (near & ~crowded).nonzero(as_tuple=True)
+        pairs, offsets, close = _close_words(scores, groups, columns, reach)
         seen += torch.bincount(columns[pairs], minlength=count)
-        found.append((columns[pairs], start + groups[pairs] * _GROUP + offsets, parts[pairs, offsets]))
+        found.append((columns[pairs], start + groups[pairs] * _GROUP + offsets, close))
     rows, candidates, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
     settled = (seen > 0) & (seen <= _CANDIDATES)
     kept = (scores >= (best - error)[rows]) & settled[rows]
     return _closest(queries, rows[kept], candidates[kept], table), settled
 
 
+def _chunk_words(queries: Tensor, words: int) -> int:
+    """Words a chunk, whole groups: as many as the scores allow, and in fp64 the copy of their rows."""
+    allowed = _CHUNK_SCORES // len(queries)
+    if queries.dtype == torch.float64:
+        allowed = min(allowed, _DISTANCE_VALUES // queries.shape[1])
+    return max(_GROUP, min(allowed, words + _GROUP - 1) // _GROUP * _GROUP)
+
+
 def _score_chunk(queries: Tensor, table: Table, start: int, buffer: Tensor) -> Tensor:
     """Scores (m, n) of the words from `start`, in the buffer, filled up to whole groups with -inf."""
-    words = table.rows[start : start + _CHUNK_WORDS].to(queries.dtype)
-    half_squares = table.half_squares[start : start + _CHUNK_WORDS]
+    words = table.rows[start : start + len(buffer)].to(queries.dtype)
+    half_squares = table.half_squares[start : start + len(buffer)]
     if queries.dtype == torch.float64:
         half_squares = words.square().sum(1) / 2
     with tensor_float_32():
@@ -93,6 +102,18 @@ def _group_maxima(scores: Tensor) -> Tensor:
     if scores.device.type == "cpu":  # torch's threads would wait actively and slow the next product down by a third
         return torch.from_numpy(np.max(grouped.numpy(), axis=1))
     return grouped.amax(1)
+
+
+def _close_words(scores: Tensor, groups: Tensor, columns: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of pairs of a group and a query, the words within reach: the pair's number, the place in the group, the score."""
+    grouped = scores.view(-1, _GROUP, scores.shape[1])
+    if scores.device.type == "cpu":
+        parts = grouped.numpy()[groups.numpy(), :, columns.numpy()]
+        hits = np.nonzero(parts >= reach.numpy()[columns.numpy(), None])
+        return torch.from_numpy(hits[0]), torch.from_numpy(hits[1]), torch.from_numpy(parts[hits])
+    picked = grouped[groups, :, columns]
+    pairs, offsets = (picked >= reach[columns, None]).nonzero(as_tuple=True)
+    return pairs, offsets, picked[pairs, offsets]
 
 
 def _score_error(queries: Tensor, table: Table) -> Tensor:

@@ -23,18 +23,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--words", type=int, default=65_536)
     parser.add_argument("--width", type=int, default=1_536)
-    parser.add_argument("--rows", type=int, default=597, help="those of an image in the paper's pyramid")
+    parser.add_argument("--queries", type=int, default=597, help="those of an image in the paper's pyramid")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="runs/bench/nearest_word.json")
     options = parser.parse_args(argv)
     torch.manual_seed(0)
     table = torch.nn.functional.normalize(torch.randn(options.words, options.width), dim=1)
-    near = table[torch.randint(options.words, (options.rows,))]
+    near = table[torch.randint(options.words, (options.queries,))]
     queries = 0.7 * near + 0.7 * torch.nn.functional.normalize(torch.randn_like(near), dim=1)
     searches = {**bare_products(table, queries), **contestants(table, queries)}
     exact = fp64_search(table, queries)
-    rows = timed({name: Contestant(run, options.rows) for name, run in searches.items()}, options.rounds)
-    title = f"nearest of {options.words} words x {options.width} for {options.rows} rows, cpu"
+    rows = timed({name: Contestant(run, options.queries) for name, run in searches.items()}, options.rounds)
+    title = f"nearest of {options.words} words x {options.width} for {options.queries} rows, cpu"
     print_table(title, rows, "rows")
     agreement = {name: float((run() == exact).float().mean()) for name, run in contestants(table, queries).items()}
     fastest = min(row.seconds for row in rows[:2])

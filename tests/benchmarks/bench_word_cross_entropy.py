@@ -21,17 +21,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--words", type=int, default=65_536)
     parser.add_argument("--width", type=int, default=1_536)
-    parser.add_argument("--rows", type=int, default=341, help="those of an image in the five guided layers")
-    parser.add_argument("--batch-rows", type=int, default=87_296, help="for the memory alone")
+    parser.add_argument("--queries", type=int, default=341, help="those of an image in the five guided layers")
+    parser.add_argument("--batch-queries", type=int, default=87_296, help="for the memory alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="runs/bench/word_cross_entropy.json")
     options = parser.parse_args(argv)
     torch.manual_seed(0)
     table = torch.nn.functional.normalize(torch.randn(options.words, options.width), dim=1)
-    queries = torch.nn.functional.normalize(torch.randn(options.rows, options.width), dim=1).requires_grad_()
-    targets = torch.randint(options.words, (options.rows,))
+    queries = torch.nn.functional.normalize(torch.randn(options.queries, options.width), dim=1).requires_grad_()
+    targets = torch.randint(options.words, (options.queries,))
     codebook = Codebook(table, default_temperature(options.words))
-    scores, gradient = torch.empty(options.words, options.rows), torch.empty_like(queries)
+    scores, gradient = torch.empty(options.words, options.queries), torch.empty_like(queries)
 
     def products() -> None:
         np.matmul(table.numpy(), queries.detach().numpy().T, out=scores.numpy())
@@ -51,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
         return torch.autograd.grad(loss, queries)[0]
 
     runs = {"two products, NumPy": products, "two products, torch": products_by_torch, "spae": ours, "plain": plain}
-    rows = timed({name: Contestant(run, options.rows) for name, run in runs.items()}, options.rounds)
-    title = f"cross-entropy and gradient over {options.words} words x {options.width} for {options.rows} rows, cpu"
+    rows = timed({name: Contestant(run, options.queries) for name, run in runs.items()}, options.rounds)
+    title = f"cross-entropy and gradient over {options.words} words x {options.width} for {options.queries} rows, cpu"
     print_table(title, rows, "rows")
     ratio = rows[2].seconds / min(row.seconds for row in rows[:2])
-    memory = batch_memory(options.words, options.batch_rows)
+    memory = batch_memory(options.words, options.batch_queries)
     sys.stdout.write(f"spae takes {ratio:.2f} of the faster products' time\n")
-    sys.stdout.write(f"{options.batch_rows} rows: {memory:.0f} MB beyond the inputs and the gradient\n")
+    sys.stdout.write(f"{options.batch_queries} rows: {memory:.0f} MB beyond the inputs and the gradient\n")
     write_json(options.output, title, rows, **vars(options), over_products=ratio, batch_memory_mb=memory)
 
 

@@ -35,6 +35,16 @@ def test_nearest_is_the_fp64_search_with_ties_to_the_lowest_id(name, spread):
     assert Codebook(table).nearest(queries).tolist() == exact(queries, table)
 
 
+@pytest.mark.parametrize("scores", [1, 4_000])
+@pytest.mark.parametrize("name", TABLES)
+def test_chunks_do_not_change_the_words(name, scores, monkeypatch):
+    monkeypatch.setattr(search, "_CHUNK_SCORES", scores)
+    monkeypatch.setattr(search, "_GROUP", 8)
+    monkeypatch.setattr(search, "_BLOCK_QUERIES", 20)
+    queries = rows(48, TABLES[name].shape[1], seed=2)
+    assert Codebook(TABLES[name]).nearest(queries).tolist() == exact(queries, TABLES[name])
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_screening_by_tensor_cores_is_exact_too(name, monkeypatch):
     """With factors cut to ten bits, as the worst of them may do it."""

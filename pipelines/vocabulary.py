@@ -53,7 +53,7 @@ class VocabularyFlags:
     include: tuple[str, ...] = ()
     """Words kept whatever their rank and pattern."""
     table: TableName = "centred"
-    """centred: (e - mean) / |e - mean|. raw: the model's own rows, which collapse codebooks."""
+    """centred: (e - mean) / |e - mean|. raw: the model's own rows, of which a few are nearest to nearly everything."""
     project_width: int | None = None
     """Bring the rows to this width by their principal directions, for tables wider than an encoder should emit."""
     templates: str = IMAGENET

@@ -2,8 +2,8 @@
 
 A step is the same on every world size up to rounding: statistics, losses and gradients are those of the global batch.
 Gradients are averaged by one flat all-reduce in a fixed order, so that a resumed run repeats an uninterrupted one bit
-for bit. Nothing in a step waits for the device; numbers leave it at log steps. A step whose loss or gradient is not
-finite on any rank changes no weights on all.
+for bit. Numbers leave the device at log steps; only the search for words waits for it, to know whether one is left that
+its screening did not settle. A step whose loss or gradient is not finite on any rank changes no weights on all.
 """
 
 import copy

@@ -27,7 +27,8 @@ from pipelines.words import WordFilter, Words, choose_words, read_language_model
 from spae.clip import load_clip, prompt_features, semantics_record
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.table import center_and_scale, principal_projection
-from spae.vocabulary import TableName, Vocabulary, VocabularyRecord
+from spae.vocabulary import Vocabulary
+from spae.vocabulary_record import TableName, VocabularyRecord
 
 logger = logging.getLogger(__name__)
 

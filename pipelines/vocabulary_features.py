@@ -36,7 +36,7 @@ from spae.clip import (
     require_same_clip,
 )
 from spae.publishing import delete, join, list_files, publish, read_bytes
-from spae.vocabulary import SemanticsRecord
+from spae.vocabulary_record import SemanticsRecord
 
 IMAGENET = "imagenet-80"
 TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0

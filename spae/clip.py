@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,25 @@ from torch.nn import functional
 
 from spae.pretrained import weights_sha256
 from spae.text_tower import ClipModel, encode_prompts
-from spae.vocabulary import SemanticsRecord
+from spae.vocabulary_record import ClipIdentity, SemanticsRecord
 
 Tokenizer = Callable[..., Tensor]
 
 _PROMPTS_AT_ONCE = 16_384  # tokenized together and sorted by length: 10 MB of ids at 77 tokens
 _GOLDEN_TEMPLATE = "a photo of a {}."
 _GOLDEN_TOLERANCE = 1e-2
-_IDENTITY = ("architecture_sha256", "weights_sha256", "activation", "image_size", "mean", "std", "interpolation")
+_IDENTITY = tuple(item.name for item in fields(ClipIdentity))
 _PATHS = ("hf_model_name", "hf_tokenizer_name", "hf_model_pretrained")  # say where a model lay, not what it is
 
 
-@dataclass(frozen=True, eq=False)
-class ClipGuide:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClipGuide(ClipIdentity):
     """A frozen open_clip model in eval mode, its tokenizer and how pictures are prepared for it."""
 
     model: ClipModel
     tokenizer: Tokenizer
     name: str
     weights: str
-    architecture_sha256: str
-    weights_sha256: str
-    activation: str
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
 
     @property
     def device(self) -> torch.device:

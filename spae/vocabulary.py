@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -26,8 +26,7 @@ from torch import Tensor
 from spae.config import from_dict, to_dict
 from spae.publishing import delete, join, publish
 from spae.pyramid import TokenPyramid
-
-TableName = Literal["centred", "raw", "learned", "projected"]
+from spae.vocabulary_record import SemanticsRecord, TableName, VocabularyRecord
 
 FORMAT_VERSION = 1
 
@@ -38,62 +37,6 @@ _WIDEST = 16  # times the table's width: the widest rows that may have been proj
 _LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
 _LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
 _HEADER = 2**20  # bytes a file may hold beyond that
-
-
-@dataclass(frozen=True, kw_only=True)
-class SemanticsRecord:
-    """Which CLIP judged the words, and how (facts 8.13)."""
-
-    clip: str
-    """open_clip's model name."""
-    clip_weights: str
-    """Tag or file name of the weights; information only, `weights_sha256` decides."""
-    architecture_sha256: str
-    """Of the model's configuration without the paths in it."""
-    weights_sha256: str
-    """Of all tensors of the model, image and text tower."""
-    activation: str
-    """gelu or quick_gelu: the wrong one spoils every similarity in silence."""
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    golden_cosine: float
-    """Cosine of a fixed picture and a fixed sentence, to tell on another machine that CLIP still works as it did."""
-    template_set: str
-    templates: tuple[str, ...]
-    """The prompts, with {} for the word."""
-    templates_sha256: str
-    renormalised: bool = False
-    """Whether the mean over the templates was brought back to unit length; equation 5 does not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocabularyRecord:
-    """Where a vocabulary comes from and how it was made: `vocabulary.json` without sizes and fingerprints."""
-
-    llm: str
-    """Name or hub id of the language model."""
-    llm_revision: str
-    """Hub commit, or a content hash for a plain folder."""
-    embeddings_source: str
-    """Which tensor the embeddings are."""
-    table: TableName = "centred"
-    """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1). learned, projected: made in training."""
-    scale: float = 1.0
-    """Length of a centred row."""
-    projected_width: int | None = None
-    """Width to which the rows were brought by a fixed projection, or None."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Words kept, and words dropped by reason; they add up to the tokens of the model."""
-    word_pattern: str = ""
-    whole_words: bool = False
-    max_words: int | None = None
-    included: tuple[str, ...] = ()
-    """Words that were kept whatever their rank."""
-    license: str = ""
-    source_terms: str = ""
-    semantics: SemanticsRecord | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ import torch
 
 from spae.config import DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SPAEConfig, TrainConfig
 from spae.model import SPAE
-from spae.vocabulary import Vocabulary, VocabularyRecord
+from spae.vocabulary import Vocabulary
+from spae.vocabulary_record import VocabularyRecord
 
 CONFIG = SPAEConfig(
     input_size=(16, 16),

@@ -28,7 +28,8 @@ from spae.objective import Guidance, Objective
 from spae.pools import pool_sizes, sample_targets, similarity
 from spae.presets import PRESETS
 from spae.training import TrainState, train_step
-from spae.vocabulary import Vocabulary, VocabularyRecord
+from spae.vocabulary import Vocabulary
+from spae.vocabulary_record import VocabularyRecord
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from spae.pyramid import TokenPyramid
 from spae.table import center_and_scale
-from spae.vocabulary import SemanticsRecord, Vocabulary, VocabularyRecord
+from spae.vocabulary import Vocabulary
+from spae.vocabulary_record import SemanticsRecord, VocabularyRecord
 
 SEMANTICS = SemanticsRecord(
     clip="ViT-L-14-quickgelu",

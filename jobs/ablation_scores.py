@@ -19,7 +19,7 @@ from spae.evaluation.few_shot import Episodes, LabelledFeatures, few_shot_accura
 from spae.evaluation.metrics import ClipJudgement, Judged, PixelError, Rebuilt
 from spae.evaluation.pictures import EncodedBatch, encoded_batches
 from spae.model import SPAE, unit_pixels
-from spae.pools import similarity
+from spae.pools import in_pool, min_max
 from spae.records import SplitIndex
 from spae.usage import WordUsage
 from spae.vocabulary import Vocabulary
@@ -103,11 +103,11 @@ class RowScores:
         features = image_features(self.judge.guide, pixels)
         self.originals.update(features)
         self.usage.update(batch.pyramid)
-        self.words.update(Judged(features.cpu() @ self.semantics.T, batch.pyramid, batch.labels))
-        scores = similarity(features.cpu(), self.semantics)
+        cosines = features.cpu() @ self.semantics.T
+        self.words.update(Judged(cosines, batch.pyramid, batch.labels))
+        scores = min_max(cosines)
         for layer, threshold in enumerate(self.thresholds):
-            chosen = batch.pyramid.layers[layer].flatten(1).cpu()
-            self.hits[layer] += int((scores.gather(1, chosen) >= threshold).sum())
+            self.hits[layer] += int(in_pool(scores, batch.pyramid.layers[layer].flatten(1).cpu(), threshold).sum())
         for number, layer_scores in enumerate(self.layers, 1):
             layer_scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.judge, features)
 

@@ -90,17 +90,10 @@ def demo_stages(flags: DemoFlags) -> list[Stage]:
     baseline = Training("baseline", guided=False, vocabulary="words")
     stages += training_stages(flags, baseline, after=("words", "shard train", "shard val"))
     stages += training_stages(flags, Training("model", guided=True), after=("vocabulary",))
-    tokens: tuple[str, ...] = (
-        "--model",
-        _in(flags, "model"),
-        "--input",
-        _in(flags, "shards/test"),
-        "--output",
-        _in(flags, "tokens"),
-    )
     needs: tuple[str, ...] = ("export model", "shard test")
-    tokens += ("--workers", str(flags.workers))
-    stages.append(Stage("tokenize", "jobs.tokenize_shards", tokens, needs, on_cluster=True))
+    tokens = ("--model", _in(flags, "model"), "--input", _in(flags, "shards/test"), "--output", _in(flags, "tokens"))
+    own = (*tokens, "--workers", str(flags.workers))
+    stages.append(Stage("tokenize", "jobs.tokenize_shards", own, needs, on_cluster=True))
     stages.append(score_stage(flags, "model", "scores/model.json", needs))
     needs = ("export baseline", "vocabulary", "shard test")
     stages.append(score_stage(flags, "baseline", "scores/baseline.json", needs))

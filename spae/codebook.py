@@ -88,9 +88,9 @@ class _WordCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, targets: Tensor, codebook: Codebook) -> Tensor:
-        scale, wanted = 2 / codebook.temperature, queries.requires_grad
+        scale = 2 / codebook.temperature
         losses = queries.new_empty(len(queries), dtype=torch.float32)
-        gradient = torch.empty_like(queries, dtype=torch.float32) if wanted else None
+        gradient = torch.empty_like(queries, dtype=torch.float32) if queries.requires_grad else None
         rows = max(1, _BLOCK_SCORES // len(codebook))
         buffer = codebook.embeddings.new_empty(len(codebook) * min(rows, len(queries)))
         for start in range(0, len(queries), rows):

@@ -20,7 +20,7 @@ from spae.losses import (
     semantic_loss,
 )
 from spae.model import SPAE
-from spae.pools import pool_sizes, sample_targets, similarity
+from spae.pools import in_pool, pool_sizes, sample_targets, similarity
 from spae.quantizers import Quantized
 
 Network = Callable[[Tensor], Tensor]
@@ -111,9 +111,9 @@ class Objective:
         targets = [sample_targets(scores, rho, drawn) for rho, drawn in zip(thresholds, draws, strict=True)]
         pools, told = pool_sizes(scores, thresholds).float().mean(0), {}
         for layer, threshold in enumerate(thresholds):
-            chosen = quantized.tokens.layers[layer].flatten(1)
+            hits = in_pool(scores, quantized.tokens.layers[layer].flatten(1), threshold)
             told[f"pool_size/{layer + 1}"] = pools[layer]
-            told[f"pool_hit/{layer + 1}"] = (scores.gather(1, chosen) >= threshold).float().mean()
+            told[f"pool_hit/{layer + 1}"] = hits.float().mean()
         return targets, told
 
 

@@ -14,7 +14,11 @@ def similarity(image: Tensor, semantics: Tensor) -> Tensor:
 
     The best word of an image has exactly 1, the worst 0; where all words are equal, all have 1.
     """
-    cosines = image @ semantics.T
+    return min_max(image @ semantics.T)
+
+
+def min_max(cosines: Tensor) -> Tensor:
+    """The normalisation of equation 6, of cosines (B, K) that are known already."""
     low, high = cosines.aminmax(dim=1, keepdim=True)
     return torch.where(high == low, torch.ones_like(cosines), (cosines - low) / (high - low))
 
@@ -22,6 +26,11 @@ def similarity(image: Tensor, semantics: Tensor) -> Tensor:
 def pool_sizes(similarities: Tensor, thresholds: Sequence[float]) -> Tensor:
     """How many words (B, D') of similarities (B, K) reach each of the D' thresholds (equation 4); at least one."""
     return torch.stack([(similarities >= threshold).sum(1) for threshold in thresholds], dim=1)
+
+
+def in_pool(similarities: Tensor, ids: Tensor, threshold: float) -> Tensor:
+    """Which of the words int64 (B, n) lie in their image's pool, bool (B, n)."""
+    return similarities.gather(1, ids) >= threshold
 
 
 def sample_targets(similarities: Tensor, threshold: float, draws: Tensor) -> Tensor:

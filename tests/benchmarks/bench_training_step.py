@@ -28,8 +28,7 @@ from spae.objective import Guidance, Objective
 from spae.pools import pool_sizes, sample_targets, similarity
 from spae.presets import PRESETS
 from spae.training import TrainState, train_step
-from spae.vocabulary import Vocabulary
-from spae.vocabulary_record import VocabularyRecord
+from tests import tiny_spae
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 
@@ -47,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.manual_seed(0)
     config = configuration(options.width, options.channels)
-    state = TrainState.create(config, SPAE(config.model, random_vocabulary(options.words, options.width)))
+    state = TrainState.create(config, SPAE(config.model, tiny_spae.vocabulary(options.words, options.width)))
     reference = SPAE(config.model, state.model.vocabulary)
     reference.layout = torch.contiguous_format
     for network in (reference.encoder, reference.decoder):
@@ -96,13 +95,6 @@ def configuration(width: int, channels: int) -> TrainConfig:
         model=dataclasses.replace(preset.model, network=network, embedding_width=width),
         objective=dataclasses.replace(preset.objective, adversarial_weight=0.0, perceptual_weight=0.0),
     )
-
-
-def random_vocabulary(words: int, width: int) -> Vocabulary:
-    """Rows of unit length."""
-    table = torch.nn.functional.normalize(torch.randn(words, width), dim=1)
-    record = VocabularyRecord(llm="random", llm_revision="0", embeddings_source="random")
-    return Vocabulary(tuple(f"word{i}" for i in range(words)), torch.arange(words), table, None, record)
 
 
 def random_batch(images: int, config: TrainConfig) -> Batch:

@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from pipelines.image_samples import ImageSamples
+from pipelines.samples import SampleMaker
 from spae.records import MAX_KEY_LENGTH, ClassName, check_key, check_split, shard_name
-from spae.sources import Entry, Source, SourceName, open_source
+from spae.sources import Entry, SourceSettings
 
-CheckName = Literal["header", "decode"]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the tars that pipelines/shard_writer.py makes; another one marks all shards as of other making."""
 
 
@@ -23,13 +24,10 @@ FORMAT_VERSION = 1
 class ShardSettings:
     """All that determines the tars of a split besides the content of its source."""
 
-    source: SourceName
-    input: str
-    split: str
+    source: SourceSettings
+    samples: SampleMaker
     seed: int
-    split_seed: int
     samples_per_shard: int
-    check: CheckName
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -37,9 +35,16 @@ class ShardSettings:
         if self.samples_per_shard < 1:
             raise ValueError(f"samples_per_shard={self.samples_per_shard} must be at least 1")
 
-    def open_source(self) -> Source:
-        """The source that these settings name."""
-        return open_source(self.source, self.input, self.split, self.split_seed)
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        return self.source.split
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "ShardSettings":
+        """Undo `asdict`; KeyError or TypeError where these are other values."""
+        source, samples = SourceSettings(**values["source"]), ImageSamples(**values["samples"])
+        return cls(**{**values, "source": source, "samples": samples})
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,11 @@ def make_plan(settings: ShardSettings, limit: int | None = None) -> Plan:
 
     ValueError where the source has no inputs.
     """
-    source = settings.open_source()
+    source = settings.source.open()
     classes = source.classes()
     entries = list(shuffled(source.entries(), settings.seed))[:limit]
     if not entries:
-        raise ValueError(f"no inputs in {settings.source} {settings.input!r} with limit={limit}")
+        raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     size = settings.samples_per_shard
     parts = [tuple(entries[begin : begin + size]) for begin in range(0, len(entries), size)]
     shards = tuple(

@@ -50,7 +50,7 @@ class PlanRecord:
         plan = make_plan(self.settings, self.limit)
         if plan.fingerprint != self.fingerprint:
             raise ValueError(
-                f"{self.settings.source} {self.settings.input!r} no longer holds the inputs of this split "
+                f"{self.settings.source.name} {self.settings.source.url!r} no longer holds the inputs of this split "
                 f"({plan.inputs} now, {self.inputs} then); restore them, or build the split anew with --replace"
             )
         return plan
@@ -74,7 +74,7 @@ def load_plan_record(folder: str) -> PlanRecord | None:
         return None
     try:
         values = json.loads(data)
-        return PlanRecord(**{**values, "settings": ShardSettings(**values["settings"])})
+        return PlanRecord(**{**values, "settings": ShardSettings.from_values(values["settings"])})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{join(folder, PLAN_FILE)} is damaged ({error}); delete it and rerun the sharding") from error
 
@@ -189,12 +189,20 @@ def shard_infos(folder: str, sidecars: Sequence[Sidecar]) -> list[ShardInfo]:
 
 
 def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:
-    before: dict[str, Any] = asdict(there)
+    before, now = _flat(asdict(there)), _flat(asdict(here))
     return [
-        f"{name} is {before[name]!r} there, {value!r} here"
-        for name, value in asdict(here).items()
-        if before[name] != value
+        f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
     ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by names such as source.url."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _delete_others(split: str, folder: str, keep: dict[str, Sidecar]) -> None:

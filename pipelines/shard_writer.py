@@ -10,11 +10,12 @@ import io
 import json
 import tarfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
-from pipelines.shard_plan import CheckName, PlannedShard, ShardSettings
-from spae.media import DEFAULT_LIMITS, STORED_SUFFIXES, MediaError, check_image, decode_image, encode_png
+from pipelines.samples import SampleMaker
+from pipelines.shard_plan import PlannedShard, ShardSettings
+from spae.media import MediaError
 from spae.publishing import delete, join, publish, publishing
 from spae.records import ERRORS_FOLDER, LABEL_SUFFIX, METADATA_SUFFIX, TEXT_SUFFIX, ClassName, Sidecar
 from spae.sources import Entry, Source
@@ -70,18 +71,18 @@ class ShardWriter:
             plan=shard.plan,
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,
-            settings=vars(self.settings),
+            settings=asdict(self.settings),
         )
         publish(join(self.folder, f"{shard.name}.json"), sidecar.to_json().encode())
         return outcome
 
     def _fill(self, target: "_HashingFile", shard: PlannedShard, outcome: ShardOutcome) -> None:
-        source = self.settings.open_source()
+        source = self.settings.source.open()
         names = {row.label: row for row in self.classes}
         with tarfile.open(fileobj=target, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
             for entry in shard.entries:
                 try:
-                    members = sample_members(source, entry, names, self.settings.check)
+                    members = sample_members(source, self.settings.samples, entry, names)
                 except MediaError as error:
                     row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
                     outcome.errors.append(row)
@@ -101,35 +102,27 @@ class ShardWriter:
             delete(url)
 
 
-def sample_members(source: Source, entry: Entry, names: dict[int, ClassName], check: CheckName) -> dict[str, bytes]:
+def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict[int, ClassName]) -> dict[str, bytes]:
     """The members of one sample by suffix; MediaError where the input can be none."""
     if entry.problem:
         raise MediaError(entry.problem)
     if entry.label is None:
         raise MediaError("no label")
-    original = source.read(entry, DEFAULT_LIMITS.bytes + 1)
-    header = check_image(original)
-    suffix, data, width, height = STORED_SUFFIXES.get(header.format), original, header.width, header.height
-    if suffix is None or check == "decode":
-        pixels = decode_image(original)
-        if suffix is None:
-            suffix, data, (height, width) = "png", encode_png(pixels), pixels.shape[:2]
+    media = maker.media(source, entry)
     class_name = names[entry.label]
     metadata = {
         "label": entry.label,
         "label_name": class_name.name,
         "wnid": class_name.wnid,
         "source_path": entry.path,
-        "source_format": header.format,
-        "width": width,
-        "height": height,
-        "size": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        **media.metadata,
+        "size": len(media.data),
+        "sha256": hashlib.sha256(media.data).hexdigest(),
     }
     return {
-        suffix: data,
+        media.suffix: media.data,
         LABEL_SUFFIX: str(entry.label).encode(),
-        TEXT_SUFFIX: class_name.name.encode(),
+        TEXT_SUFFIX: (entry.text or class_name.name).encode(),
         METADATA_SUFFIX: json.dumps(metadata).encode(),
     }
 

@@ -44,7 +44,7 @@ def test_the_split_is_what_the_contract_says(shards):
     sidecar = json.loads((shards / "val-000000.json").read_text())
     assert (sidecar["inputs"], sidecar["samples"], sidecar["errors"]) == (100, 100, 0)
     assert sum(sidecar["classes"].values()) == 100
-    assert sidecar["settings"]["source"] == "digits"
+    assert sidecar["settings"]["source"]["name"] == "digits"
     assert load_class_names(str(shards))[3] == "three"
 
 

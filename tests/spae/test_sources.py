@@ -8,7 +8,9 @@ from sklearn.datasets import load_digits
 
 from spae.media import MediaError, decode_image
 from spae.records import check_key
-from spae.sources import DIGIT_SPLITS, DigitsSource, FolderSource, open_source
+from spae.sources import SourceSettings
+from spae.sources.digits import DIGIT_SPLITS, DigitsSource
+from spae.sources.folder import FolderSource
 
 LIMIT = 1 << 20
 
@@ -132,7 +134,7 @@ def test_a_store_gives_the_same_entries_as_the_disk(folder, tmp_path):
 
 def test_unusable_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="--input"):
-        open_source("folder", "", "train", 0)
+        SourceSettings(name="folder", url="", split="train").open()
     with pytest.raises(ValueError, match="no folder that can be listed"):
         FolderSource(str(tmp_path / "missing")).classes()
     (tmp_path / "file.jpg").write_bytes(b"x")

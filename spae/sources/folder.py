@@ -1,64 +1,15 @@
-"""Where raw samples come from: a source lists its inputs cheaply, and reads one of them later, in a worker.
+"""One folder of files a class, as a source."""
 
-A source is a small frozen value that travels to workers; file systems are opened on use. Whatever lies in a source is
-listed: an input that cannot become a sample is listed with its problem, so that inputs = samples + errors.
-"""
-
-import hashlib
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import fsspec
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from spae.media import MediaError, encode_png
+from spae.media import MediaError
 from spae.records import ClassName, safe_key
-
-SourceName = Literal["folder", "digits"]
-DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-DIGIT_SIDE = 32
-DIGIT_SPLITS = {"train": (0.0, 0.7), "val": (0.7, 0.85), "test": (0.85, 1.0)}
-"""Share of each class's shuffled samples where a split begins and ends."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One input: its key (not yet unique), where its source finds it, its label if it has one."""
-
-    key: str
-    path: str
-    label: int | None = None
-    size: int | None = None
-    """Bytes, where listing tells."""
-    problem: str = ""
-    """Why this input can be no sample, where listing tells already; empty for the others."""
-
-
-class Source(Protocol):
-    """What every source offers; `read` is called in workers, the others where the plan is made."""
-
-    def classes(self) -> tuple[ClassName, ...]:
-        """The labels and their names, by label."""
-
-    def entries(self) -> Iterator[Entry]:
-        """All inputs, in an order that depends on the source alone."""
-
-    def read(self, entry: Entry, limit: int) -> bytes:
-        """The bytes of an input, cut after `limit`; MediaError where it can never be read."""
-
-
-def open_source(name: SourceName, url: str, split: str, split_seed: int) -> Source:
-    """The source of that name. ValueError where it cannot be what it should be."""
-    if name == "digits":
-        return DigitsSource(split, split_seed)
-    if not url:
-        raise ValueError("--source folder needs --input, the folder that holds one folder of images a class")
-    return FolderSource(url)
+from spae.sources.base import Entry
 
 
 @dataclass(frozen=True)
@@ -155,57 +106,6 @@ class _Item:
         if not _is_text(path):
             path, problem = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), "name is not UTF-8"
         return Entry(safe_key(key), path, label, self.size, problem)
-
-
-@dataclass(frozen=True)
-class DigitsSource:
-    """The 1,797 handwritten digits that scikit-learn ships (8x8 grey, 0 to 16), upsampled bicubically to 32x32, as PNG.
-
-    The split is stratified: the samples of each class are ordered by a hash of (split_seed, index) and cut at 70% and
-    85%, so that it depends on no library's random numbers.
-    """
-
-    split: str
-    split_seed: int
-
-    def __post_init__(self) -> None:
-        if self.split not in DIGIT_SPLITS:
-            raise ValueError(f"split {self.split!r} of the digits must be one of {', '.join(DIGIT_SPLITS)}")
-
-    def classes(self) -> tuple[ClassName, ...]:
-        """zero to nine."""
-        return tuple(ClassName(label, name) for label, name in enumerate(DIGIT_NAMES))
-
-    def entries(self) -> Iterator[Entry]:
-        """The digits of the split, by their index in the data set."""
-        _, labels = _digits()
-        begin, end = DIGIT_SPLITS[self.split]
-        chosen: list[int] = []
-        for label in range(len(DIGIT_NAMES)):
-            order = sorted(np.flatnonzero(labels == label).tolist(), key=self._position)
-            chosen += order[round(begin * len(order)) : round(end * len(order))]
-        for index in sorted(chosen):
-            yield Entry(f"digit-{index:04d}", f"load_digits/{index}", int(labels[index]))
-
-    def read(self, entry: Entry, limit: int) -> bytes:
-        """The digit as a grey PNG."""
-        images, _ = _digits()
-        small = np.round(images[int(posixpath.basename(entry.path))] * (255 / 16)).astype(np.uint8)
-        large = Image.fromarray(small).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
-        return encode_png(np.asarray(large))[:limit]
-
-    def _position(self, index: int) -> bytes:
-        return hashlib.sha256(f"{self.split_seed}|{index}".encode()).digest()
-
-
-@lru_cache(maxsize=1)
-def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("--source digits needs scikit-learn; install the extra `spae[demo]`") from error
-    data: Any = load_digits()
-    return data.images, data.target
 
 
 def _is_text(name: str) -> bool:

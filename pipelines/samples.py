@@ -1,0 +1,28 @@
+"""What one input becomes: the interface between the writer of shards and the makers of images and clips."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spae.sources import Entry, Source
+
+
+@dataclass(frozen=True)
+class Media:
+    """The one media member of a sample."""
+
+    suffix: str
+    """jpg, png or mp4."""
+    data: bytes
+    metadata: dict[str, Any]
+    """What the sample's json says of it beside label, source path, size and checksum."""
+
+
+class SampleMaker(Protocol):
+    """A frozen value whose fields, with the source, determine the bytes of every sample."""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """What one worker process reads on a 2-core machine, for the estimate of --dry-run."""
+
+    def media(self, source: Source, entry: Entry) -> Media:
+        """Read and make one input's media; MediaError where it can be none."""

@@ -1,0 +1,158 @@
+"""What every command that writes shards does: flags, plan, the work itself, and an account of every input."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from pipelines.samples import SampleMaker
+from pipelines.shard_plan import Plan, ShardSettings, make_plan
+from pipelines.shard_progress import showing_progress
+from pipelines.shard_split import (
+    SplitState,
+    error_reasons,
+    finish_split,
+    inspect_split,
+    prepare_split,
+    splits_with_other_classes,
+)
+from pipelines.shard_writer import ShardWriter
+from pipelines.transforms import beam_options, flag_hint, split_flags, write_shards
+from spae.publishing import absolute, join
+from spae.records import Sidecar
+from spae.sources import SourceSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFlags:
+    """Flags of every command that writes shards."""
+
+    output: str
+    """Folder or URL that gets a folder for the split."""
+    split: str
+    """Name of the split; for digits train, val or test."""
+    input: str = ""
+    """Folder or URL of the inputs; digits need none."""
+    seed: int = 0
+    """Decides the order of the samples over all shards."""
+    samples_per_shard: int = 1000
+    """Inputs of a shard."""
+    limit: int | None = None
+    """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
+    max_error_share: float = 0.01
+    """Share of unusable inputs above which the run counts as failed, after all is written."""
+    dry_run: bool = False
+    """Print the plan and an estimate of its cost, and write nothing."""
+    replace: bool = False
+    """Delete what stands in the split's folder from other settings or inputs."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_error_share <= 1:
+            raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit {self.limit} must be at least 1")
+        if self.input and f"{absolute(self.output)}/".startswith(f"{absolute(self.input).rstrip('/')}/"):
+            raise ValueError(f"--output {self.output} lies inside --input {self.input}; shards would become inputs")
+
+    def source_settings(self) -> SourceSettings:
+        """Where the inputs come from."""
+        raise NotImplementedError
+
+    def sample_maker(self) -> SampleMaker:
+        """What becomes of each input."""
+        raise NotImplementedError
+
+    def settings(self) -> ShardSettings:
+        """The part of the flags that determines the bytes."""
+        return ShardSettings(
+            source=self.source_settings(),
+            samples=self.sample_maker(),
+            seed=self.seed,
+            samples_per_shard=self.samples_per_shard,
+        )
+
+
+def run_command(command: type[ShardFlags], module: str, description: str, arguments: Sequence[str] | None) -> int:
+    """Run a command with these flags; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
+    try:
+        flags, unknown = tyro.cli(
+            command, args=ours, prog=f"python -m {module}", description=description, return_unknown_args=True
+        )
+        if unknown:
+            raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], command)}")
+        options = beam_options(beams)
+        plan, folder = make_plan(flags.settings(), flags.limit), join(absolute(flags.output), flags.split)
+        if flags.dry_run:
+            return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
+        state = prepare_split(plan, folder, flags.limit, flags.replace)
+        for other in splits_with_other_classes(folder, plan.classes):
+            logger.warning(
+                "%s has other classes: its labels and these disagree. Give both inputs the same folders", other
+            )
+    except (ValueError, ImportError, OSError) as error:
+        logger.error("%s", error)
+        return 2
+    begin = time.monotonic()
+    try:
+        with showing_progress(plan, state, folder):
+            if state.todo:
+                write_shards(ShardWriter(folder, plan.settings, plan.classes), state.todo, options)
+        sidecars = finish_split(plan, folder)
+    except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
+        logger.exception("the run failed; give the same command again to continue it")
+        return 1
+    return _report(plan, state, sidecars, folder, flags.max_error_share, time.monotonic() - begin)
+
+
+def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:
+    problems = Counter(entry.problem for shard in plan.shards for entry in shard.entries if entry.problem)
+    hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
+    logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
+    logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
+    logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
+    for problem, count in problems.most_common():
+        logger.info("%d inputs cannot be used: %s", count, problem)
+    for conflict in state.conflicts:
+        logger.info("in the way: %s", conflict)
+    if state.conflicts and not replace:
+        logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
+        return 2
+    return 0
+
+
+def _report(
+    plan: Plan, state: SplitState, sidecars: dict[str, Sidecar], folder: str, max_error_share: float, seconds: float
+) -> int:
+    skipped = sum(row.samples + row.errors for row in state.finished.values())
+    samples = sum(row.samples for row in sidecars.values())
+    reasons = Counter[str]()
+    for sidecar in sidecars.values():
+        reasons.update(sidecar.reasons)
+    failed_shards = [shard for shard in plan.shards if shard.name not in sidecars]
+    for shard in failed_shards:
+        shard_reasons = error_reasons(folder, shard.name)
+        reasons.update(shard_reasons)
+        logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
+    logger.info(
+        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s: %s",
+        *(plan.inputs, samples, reasons.total(), skipped, len(sidecars), seconds, folder),
+    )
+    for reason, count in reasons.most_common():
+        logger.info("%d failed: %s", count, reason)
+    if failed_shards:
+        logger.error("there is no index without %s; remove or mend its inputs", failed_shards[0].name)
+        return 1
+    if reasons.total() > max_error_share * plan.inputs:
+        share = reasons.total() / plan.inputs
+        logger.error("%.2f%% of the inputs failed, over --max-error-share %g", 100 * share, max_error_share)
+        return 1
+    return 0

@@ -41,7 +41,7 @@ class Adversary:
     def judge(self, reconstruction: Tensor) -> Tensor:
         """The tokenizer's adversarial loss (L_GAN of equation 8), without gradient to the discriminator."""
         self.discriminator.requires_grad_(False)
-        loss = generator_loss(self.discriminator(reconstruction.float()))
+        loss = generator_loss(self.discriminator(reconstruction.float()).float())
         self.discriminator.requires_grad_(True)
         return loss
 
@@ -53,7 +53,7 @@ class Adversary:
         """
         penalised = self.config.gradient_penalty > 0 and step % self.config.gradient_penalty_every == 0
         pixels = pixels.detach().float().requires_grad_(penalised)
-        real, fake = self.discriminator(pixels), self.discriminator(reconstruction.detach().float())
+        real, fake = self.discriminator(pixels).float(), self.discriminator(reconstruction.detach().float()).float()
         terms: Terms = {"discriminator": discriminator_loss(real, fake)}
         loss = terms["discriminator"]
         if penalised:

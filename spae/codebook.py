@@ -5,16 +5,12 @@ with neither (about 64 MB at a time). The table is a buffer: it gets no gradient
 """
 
 import math
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spae.products import biased_product, transposed_product
 from spae.search import Table, nearest_rows
-
-_BLOCK_SCORES = 16_777_216  # scores of one block of rows: 64 MB in fp32
+from spae.word_cross_entropy import WordCrossEntropy
 
 
 class Codebook(nn.Module):
@@ -76,56 +72,8 @@ class Codebook(nn.Module):
             raise ValueError(
                 f"queries {tuple(queries.shape)} and targets {tuple(targets.shape)} must be (N, C) and (N,)"
             )
-        return _WordCrossEntropy.apply(queries, targets, self)
-
-
-class _WordCrossEntropy(torch.autograd.Function):
-    """Linear cross-entropy with a bias: -|q - e|^2 = 2 q.e - |e|^2 - |q|^2, and |q|^2 leaves the softmax.
-
-    dL/dq = 2 / tau (sum_k p_k e_k - e_target) is formed in the forward pass, block by block of rows, so that the
-    scores are computed once and never kept.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, targets: Tensor, codebook: Codebook) -> Tensor:
-        scale = 2 / codebook.temperature
-        losses = queries.new_empty(len(queries), dtype=torch.float32)
-        gradient = torch.empty_like(queries, dtype=torch.float32) if queries.requires_grad else None
-        rows = max(1, _BLOCK_SCORES // len(codebook))
-        buffer = codebook.embeddings.new_empty(len(codebook) * min(rows, len(queries)))
-        for start in range(0, len(queries), rows):
-            block = slice(start, start + rows)
-            part, target = queries[block].float() * scale, targets[block]
-            scores = buffer[: len(codebook) * len(part)].view(len(codebook), len(part))
-            biased_product(codebook.embeddings, part, codebook.half_squares * scale, scores)
-            chosen = scores[target, torch.arange(len(part), device=part.device)]
-            normaliser, total = _exponentiate(scores)
-            losses[block] = normaliser + total.log() - chosen
-            if gradient is not None:
-                mean = transposed_product(scores, codebook.embeddings, gradient[block])
-                mean.div_(total[:, None]).sub_(codebook.embeddings[target])
-        if gradient is not None:
-            ctx.save_for_backward(gradient.mul_(scale))
-        ctx.dtype = queries.dtype
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return (gradient * upstream[:, None]).to(ctx.dtype), None, None
-
-
-def _exponentiate(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(scores - highest) in place, scores (K, n); the highest (n,) and the sum of the exponentials (n,)."""
-    if scores.device.type == "cpu":  # torch's threads would wait actively and slow the next product down
-        values = scores.numpy()
-        highest = values.max(0)
-        np.subtract(values, highest, out=values)
-        np.exp(values, out=values)
-        return torch.from_numpy(highest), torch.from_numpy(values.sum(0))
-    highest_score = scores.amax(0)
-    scores.sub_(highest_score).exp_()
-    return highest_score, scores.sum(0)
+        table = Table(self.embeddings, self.half_squares)
+        return WordCrossEntropy.apply(queries, targets, table, self.temperature)
 
 
 def table_statistics(table: Tensor) -> dict[str, Tensor]:

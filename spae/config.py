@@ -184,7 +184,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     precision: Precision = "float32"
-    """Of the networks' products; weights, latents, quantizer and losses stay in float32 (autocast)."""
+    """Of the networks' products, on a GPU the judges' too; weights, latents, quantizer and losses stay in float32."""
     steps: int = 450_000
     seed: int = 0
 

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spae.products import full_precision
+
 
 def similarity(image: Tensor, semantics: Tensor) -> Tensor:
     """Equation 6: cosines of image features (B, E) and word semantics (K, E), min-max normalised per image, (B, K).
 
     The best word of an image has exactly 1, the worst 0; where all words are equal, all have 1.
     """
-    return min_max(image @ semantics.T)
+    with full_precision(image.device):
+        return min_max(image.float() @ semantics.T)
 
 
 def min_max(cosines: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 A chunk of words is scored for a block of queries in fp32 (CUDA: tf32), score = q.e - |e|^2 / 2, highest where nearest.
 Only words whose score is within the products' error bound of the best can be the nearest, and nearly always that is one
 a query. Where there are several, fp64 distances decide; where there are more than can be kept, as in clusters tighter
-than fp32, the screening is repeated in fp64; and among more copies of a word than that all words are measured.
+than fp32, the screening is repeated in fp64; and among more copies of a word than that all words are measured. On a GPU
+with Triton a kernel that writes no scores (spae/screening.py) settles nearly all queries before that.
 
 What grows: work with rows x words, memory with neither (40 to 70 MB, 128 at most).
 """
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from spae.products import biased_product, tensor_float_32
+from spae.screening import has_kernels, screen
 
 _BLOCK_QUERIES = 1_024
+_FUSED_QUERIES = 65_536  # of so many the fused screening keeps 16 best words each: 13 MB
 _CHUNK_SCORES = 8_388_608  # 32 MB in fp32; smaller chunks multiply more slowly
 _GROUP = 512  # words whose highest score is looked at first; arrays of so few groups stay on one thread
 _NEAR_GROUPS = 4  # groups of a chunk that are looked into for a query
@@ -34,18 +37,33 @@ class Table:
 
 @torch.no_grad()
 def nearest_rows(queries: Tensor, table: Table) -> Tensor:
-    """Ids int64 (N,) of the rows closest to queries (N, C): those of an fp64 search, ties to the lowest id."""
-    blocks = [_nearest_block(block, table) for block in queries.split(_BLOCK_QUERIES) if len(block)]
-    return torch.cat(blocks) if blocks else queries.new_empty(0, dtype=torch.int64)
+    """Ids int64 (N,) of the rows closest to queries (N, C): those of an fp64 search, ties to the lowest id.
 
-
-def _nearest_block(queries: Tensor, table: Table) -> Tensor:
-    ids, settled = _screen(queries.float(), table)
-    for search in (_screen, _search_exhaustively):
-        unsettled = (~settled).nonzero()[:, 0]
-        if len(unsettled):
-            ids[unsettled], settled[unsettled] = search(queries[unsettled].double(), table)
+    Each search is given the queries that the one before it could not settle; the last settles all.
+    """
+    queries = queries.float()
+    ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    unsettled = torch.arange(len(queries), device=queries.device)
+    searches = [(_screen, _BLOCK_QUERIES), (_screen_in_fp64, _BLOCK_QUERIES), (_search_exhaustively, _BLOCK_QUERIES)]
+    if has_kernels(queries.device):
+        searches.insert(0, (_screen_fused, _FUSED_QUERIES))
+    for search, size in searches:
+        left = []
+        for rows in unsettled.split(size) if len(unsettled) else ():
+            ids[rows], settled = search(queries[rows], table)
+            left.append(rows[~settled])
+        unsettled = torch.cat(left) if left else unsettled
     return ids
+
+
+def _screen_fused(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    """As `_screen`, by one kernel that writes no scores."""
+    found = screen(queries, table.rows, table.half_squares)
+    return _closest(queries, found.rows, found.words, table), found.settled
+
+
+def _screen_in_fp64(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    return _screen(queries.double(), table)
 
 
 def _screen(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
@@ -155,6 +173,7 @@ def _distances(queries: Tensor, rows: Tensor, candidates: Tensor, table: Table) 
 
 def _search_exhaustively(queries: Tensor, table: Table) -> tuple[Tensor, Tensor]:
     """Every word by fp64 distance, for queries that have more candidates than are kept, such as copies of one word."""
+    queries = queries.double()
     ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     every = torch.arange(len(table.rows), device=queries.device)
     for row, query in enumerate(queries):

@@ -24,6 +24,7 @@ from spae.order import DataPosition, StreamOrder
 from spae.quantizers import Quantized
 
 _WEIGHT_HISTORY = 101  # steps over which the dynamic weight's median runs
+_MIXED_JUDGES = ("cuda",)  # devices whose judges multiply in bfloat16 too; a CPU's stay exact, as in all measured runs
 
 
 @dataclass
@@ -102,14 +103,16 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     rate = learning_rate(state.step, config.steps, config.optimizer)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    mixed, device = config.precision == "bfloat16", model.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=mixed):
         reconstruction, z, quantized = model(batch.pixels, layers=_prefix(state.step, config))
     z.retain_grad()
     commitment = objective.commitment(model, z, quantized)
-    terms = objective.appearance(reconstruction, pixels, commitment, state.adversary)
-    terms |= objective.table(model, z, quantized)
-    if objective.guidance:
-        terms |= objective.semantic(model, batch, pixels, quantized)
+    terms = objective.table(model, z, quantized)
+    with torch.autocast(device, torch.bfloat16, enabled=mixed and device in _MIXED_JUDGES):
+        terms |= objective.appearance(reconstruction, pixels, commitment, state.adversary)
+        if objective.guidance:
+            terms |= objective.semantic(model, batch, pixels, quantized)
     averaged = average_terms(terms)
     loss, semantic_gradient = terms["appearance"] + terms.get("table", 0), None
     if objective.guidance:
@@ -128,7 +131,8 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     update_average(state.average, model, ema_decay(state.step, config.optimizer))
     told = _latent_radii(model, z) | _gradient_norms(z, semantic_gradient) | _repeats(quantized)
     if state.adversary:
-        opposing, its_terms = state.adversary.losses(pixels, reconstruction, state.step)
+        with torch.autocast(device, torch.bfloat16, enabled=mixed and device in _MIXED_JUDGES):
+            opposing, its_terms = state.adversary.losses(pixels, reconstruction, state.step)
         state.adversary.step(opposing, rate / config.optimizer.learning_rate, skip)
         told |= its_terms
     averaged |= average_terms(told) | {"skipped": skip.float()}

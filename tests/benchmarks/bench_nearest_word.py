@@ -16,6 +16,7 @@ from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
 from spae.codebook import Codebook
+from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     near = table[torch.randint(options.words, (options.queries,))]
     queries = 0.7 * near + 0.7 * torch.nn.functional.normalize(torch.randn_like(near), dim=1)
     searches = {**bare_products(table, queries), **contestants(table, queries)}
-    exact = fp64_search(table, queries)
+    exact = plain.nearest(queries, table)
     rows = timed({name: Contestant(run, options.queries) for name, run in searches.items()}, options.rounds)
     title = f"nearest of {options.words} words x {options.width} for {options.queries} rows, cpu"
     print_table(title, rows, "rows")
@@ -71,17 +72,6 @@ def contestants(table: Tensor, queries: Tensor) -> dict[str, Callable[[], Tensor
         "torch.cdist": lambda: torch.cdist(queries, table).argmin(1),
         "faiss, flat": lambda: torch.from_numpy(flat.search(queries.numpy(), 1)[1][:, 0]),
     }
-
-
-def fp64_search(table: Tensor, queries: Tensor) -> Tensor:
-    """Ids by fp64 scores, a chunk of words at a time."""
-    best, ids = torch.full((len(queries),), -torch.inf, dtype=torch.float64), torch.zeros(len(queries)).long()
-    for start in range(0, len(table), 4_096):
-        words = table[start : start + 4_096].double()
-        score, index = (queries.double() @ words.T - words.square().sum(1) / 2).max(1)
-        ids = torch.where(score > best, index + start, ids)
-        best = torch.maximum(best, score)
-    return ids
 
 
 if __name__ == "__main__":

@@ -88,3 +88,24 @@ def step(
     total.backward()
     optimizer.step()
     return total.detach()
+
+
+def nearest(queries: Tensor, table: Tensor) -> Tensor:
+    """Ids (N,) of the nearest rows by fp64 scores, ties to the lowest id, a chunk of queries and words at a time."""
+    return torch.cat([_nearest(block.double(), table) for block in queries.split(16_384)])
+
+
+def _nearest(queries: Tensor, table: Tensor) -> Tensor:
+    best = queries.new_full((len(queries),), -torch.inf)
+    ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    for start in range(0, len(table), 4_096):
+        words = table[start : start + 4_096].double()
+        score, index = (queries @ words.T - words.square().sum(1) / 2).max(1)
+        ids = torch.where(score > best, index + start, ids)
+        best = torch.maximum(best, score)
+    return ids
+
+
+def word_cross_entropy(queries: Tensor, targets: Tensor, table: Tensor, temperature: float) -> Tensor:
+    """Equation 7's summand (N,)."""
+    return F.cross_entropy(-torch.cdist(queries, table).square() / temperature, targets, reduction="none")

@@ -108,7 +108,7 @@ def test_gradient_of_cross_entropy_equals_autograd_in_fp64():
 def test_chunks_do_not_change_the_cross_entropy(monkeypatch):
     table, queries, targets = rows(300, 16), rows(40, 16, seed=1), torch.arange(40)
     whole = Codebook(table).cross_entropy(queries, targets)
-    monkeypatch.setattr("spae.codebook._BLOCK_SCORES", 900)  # three rows at a time
+    monkeypatch.setattr("spae.word_cross_entropy._BLOCK_SCORES", 900)  # three rows at a time
     torch.testing.assert_close(Codebook(table).cross_entropy(queries, targets), whole)
 
 

@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 
+from spae import training
 from spae.ablations import ABLATIONS
 from spae.config import DiscriminatorConfig
 from spae.data import BatchPlan, batches
@@ -106,7 +107,9 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_is_told(index, perceptu
     assert bool(after.finite)
 
 
-def test_bfloat16_leaves_latents_tables_and_losses_in_float32(index, perceptual):
+@pytest.mark.parametrize("judges", [(), ("cpu",)])
+def test_bfloat16_leaves_latents_tables_and_losses_in_float32(judges, index, perceptual, monkeypatch):
+    monkeypatch.setattr(training, "_MIXED_JUDGES", judges)
     config = dataclasses.replace(CONFIG, precision="bfloat16")
     state, objective = new_state(config), Objective(config.objective, perceptual=perceptual)
     batch = some_batches(index, 1)[0]
@@ -116,7 +119,7 @@ def test_bfloat16_leaves_latents_tables_and_losses_in_float32(index, perceptual)
     assert {one.dtype for one in told.quantized.layer_inputs} == {torch.float32}
     assert told.quantized.latents.dtype == torch.float32
     assert {one.dtype for one in state.model.parameters()} == {torch.float32}
-    for name in ("pixel", "adversarial"):
+    for name in ("pixel", "adversarial", "discriminator"):
         assert float(told.terms[name]) == pytest.approx(float(exact.terms[name]), rel=0.05), name
 
 

@@ -8,131 +8,26 @@ A rerun continues where a killed run ended. Beam's own flags (--runner, --direct
 import dataclasses
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import transformers
 import tyro
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
 from pipelines.transforms import beam_options, flag_hint, split_flags
-from pipelines.vocabulary_features import IMAGENET, ClipSource, Encoding, FeatureParts, compute_features, read_templates
-from pipelines.words import WordFilter, Words, choose_words, read_language_model
-from spae.clip import load_clip, prompt_features, semantics_record
+from pipelines.vocabulary_features import compute_features
+from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
+from spae.clip import prompt_features
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.table import center_and_scale, principal_projection
 from spae.vocabulary import Vocabulary
-from spae.vocabulary_record import TableName, VocabularyRecord
+from spae.vocabulary_record import VocabularyRecord
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocabularyFlags:
-    """Which words, which CLIP, and where to."""
-
-    llm: str
-    """Language model: a Hugging Face folder, a hub id, or an installed package that ships one in model/."""
-    output: str
-    """Folder or URL of the vocabulary."""
-    clip: str | None = None
-    """Model name of open_clip, local-dir:FOLDER, or hf-hub:ORG/NAME; without it no semantics, for training unguided."""
-    clip_weights: str | None = None
-    """Tag of open_clip or a file; for a plain model name only."""
-    max_words: int | None = None
-    """Keep the first words in token order, which is by frequency in most vocabularies."""
-    word_pattern: str = ""
-    """Regular expression that a whole word must match, such as [a-z]{3,}; empty takes all."""
-    whole_words: bool = False
-    """Leave out tokens that only continue a word, such as ##ing."""
-    include: tuple[str, ...] = ()
-    """Words kept whatever their rank and pattern."""
-    table: TableName = "centred"
-    """centred: (e - mean) / |e - mean|. raw: the model's own rows, of which a few are nearest to nearly everything."""
-    project_width: int | None = None
-    """Bring the rows to this width by their principal directions, for tables wider than an encoder should emit."""
-    templates: str = IMAGENET
-    """imagenet-80, or a text file with one prompt a line, {} where the word goes."""
-    llm_revision: str | None = None
-    """Branch, tag or commit of a hub id."""
-    embeddings_tensor: str | None = None
-    """Name of the input embeddings, where it cannot be guessed."""
-    words_per_batch: int = 32
-    """Words that a worker encodes and publishes at a time, each with every prompt."""
-    limit: int | None = None
-    """Encode the first words only, as a pilot: no vocabulary is written, and a later run without it continues."""
-    max_error_share: float = 0.01
-    """Share of words that CLIP cannot take above which the run fails."""
-    dry_run: bool = False
-    """Print the plan and an estimate of its cost, measured on one word, and write nothing."""
-    replace: bool = False
-    """Replace a vocabulary of other words, another CLIP or other settings."""
-    license: str = ""
-    """Licence of the language model's embeddings, for the record."""
-    source_terms: str = ""
-    """Terms of the sources, for the record."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_error_share <= 1:
-            raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
-        if self.project_width is not None and self.table != "centred":
-            raise ValueError(f"--project-width {self.project_width} needs --table centred, not {self.table}")
-        for name in ("limit", "words_per_batch"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will make, before any word is encoded."""
-
-    words: Words
-    record: VocabularyRecord
-    encoding: Encoding | None
-    """None for a vocabulary without semantics."""
-
-    @property
-    def prompts(self) -> int:
-        """Prompts a word."""
-        return len(self.encoding.clip.record.templates) if self.encoding else 0
-
-
-def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
-    """Read the language model, choose its words and look at CLIP; ValueError where something cannot be used."""
-    rules = WordFilter(
-        pattern=flags.word_pattern, whole=flags.whole_words, max_words=flags.max_words, include=flags.include
-    )
-    encoding = _plan_encoding(flags, flags.clip, options) if flags.clip else None
-    model = read_language_model(flags.llm, flags.llm_revision, flags.embeddings_tensor)
-    words = choose_words(model, rules)
-    record = VocabularyRecord(
-        llm=model.name,
-        llm_revision=model.revision,
-        embeddings_source=model.embeddings_source,
-        table=flags.table,
-        projected_width=flags.project_width,
-        word_pattern=flags.word_pattern,
-        whole_words=flags.whole_words,
-        max_words=flags.max_words,
-        included=flags.include,
-        license=flags.license,
-        source_terms=flags.source_terms,
-        semantics=encoding.clip.record if encoding else None,
-    )
-    return Plan(words, record, encoding)
-
-
-def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) -> Encoding:
-    templates = read_templates(flags.templates)
-    semantics = semantics_record(load_clip(clip, flags.clip_weights), Path(flags.templates).name, templates)
-    source = ClipSource(clip, flags.clip_weights, semantics, _threads(options))
-    return Encoding(source, FeatureParts.of(absolute(flags.output), semantics))
 
 
 def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
@@ -300,15 +195,6 @@ def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
         "%d words x %d prompts to encode, about %.3f hours of a machine like this", len(todo), plan.prompts, hours
     )
     return 0
-
-
-def _threads(options: PipelineOptions) -> int | None:
-    """Threads a worker may take when Beam starts several processes on this machine; they would fight for its cores."""
-    direct = options.view_as(DirectOptions)
-    if direct.direct_running_mode != "multi_processing":
-        return None
-    cores = os.cpu_count() or 1
-    return max(1, cores // (direct.direct_num_workers or cores))
 
 
 if __name__ == "__main__":

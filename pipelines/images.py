@@ -2,6 +2,7 @@
 
     python -m pipelines.images --source digits --split train --output runs/demo/shards
     python -m pipelines.images --source folder --input photos/train --split train --output shards --seed 1
+    python -m pipelines.images --source folder --input photos/train --split train --output small --short-side 256
 
 A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on.
 """
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.image_samples import CheckName, ImageSamples
+from pipelines.image_samples import CheckName, FormatName, ImageSamples
 from pipelines.shard_command import ShardFlags, run_command
 from spae.publishing import absolute
 from spae.sources import SourceName, SourceSettings
@@ -26,6 +27,14 @@ class ImagesFlags(ShardFlags):
     """Decides which digits are train, val and test."""
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
+    short_side: int | None = None
+    """Shrink images whose short side is longer; the others keep their bytes, and nothing is ever enlarged."""
+    square: bool = False
+    """Crop what is shrunk, or is no square, to its centre square."""
+    format: FormatName = "keep"
+    """keep: JPEG and PNG stay what they are, other formats become PNG. jpg, png: all images become that."""
+    quality: int = 95
+    """Of JPEG, for images that are encoded anew."""
 
     def source_settings(self) -> SourceSettings:
         """Where the images come from."""
@@ -34,7 +43,13 @@ class ImagesFlags(ShardFlags):
 
     def sample_maker(self) -> ImageSamples:
         """How each image is stored."""
-        return ImageSamples(check=self.check)
+        return ImageSamples(
+            check=self.check,
+            short_side=self.short_side,
+            square=self.square,
+            format=self.format,
+            quality=self.quality,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

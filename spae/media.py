@@ -5,6 +5,7 @@ is taken, and whatever goes wrong is one `MediaError` that says why.
 """
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +64,22 @@ def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHe
     return header
 
 
-def decode_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS, short_side: int | None = None
+) -> NDArray[np.uint8]:
     """Decode an image to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
-    Transparent pixels are laid over white, 16-bit grey is scaled to 8, CMYK and palettes become RGB. Raises MediaError
-    on bytes that are no image, cut or damaged ones, animations, and images over the limits. What the JPEG library fills
-    in with a mere warning, such as scans that end early before a proper end mark, cannot be seen.
+    Transparent pixels are laid over white, 16-bit grey is scaled to 8, CMYK and palettes become RGB. With `short_side`
+    a JPEG may be decoded at an eighth to a half of its size, as long as its short side stays twice that long: for those
+    who shrink it anyway, two to three times faster. Raises MediaError on bytes that are no image, cut or damaged ones,
+    animations, and images over the limits. What the JPEG library fills in with a mere warning, such as scans that end
+    early before a proper end mark, cannot be seen.
     """
     image = _open(data, limits)
     try:
+        if short_side is not None:
+            scale = 2 * short_side / min(image.size)
+            image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         image.load()
         return to_rgb(image)
     except MediaError:
@@ -98,6 +106,30 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, format="PNG")
     return sink.getvalue()
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """uint8 (H, W, 3) as JPEG of a quality from 1 to 95; the same bytes for the same pixels and Pillow version."""
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, format="JPEG", quality=quality)
+    return sink.getvalue()
+
+
+def shrink_image(pixels: NDArray[np.uint8], short_side: int, *, square: bool = False) -> NDArray[np.uint8]:
+    """Bring the short side of uint8 (H, W, 3) down to a length (antialiased bicubic), never up; then crop to a square.
+
+    The crop is the centre one. An image that needs neither is returned as it is.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width, short_side)
+    if side < min(height, width):
+        scale = side / min(height, width)
+        width, height = max(side, round(width * scale)), max(side, round(height * scale))
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+    if square:
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    return pixels
 
 
 def fit_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -3,31 +3,38 @@
     python -m pipelines.verify runs/demo/shards/train
     python -m pipelines.verify runs/demo/shards/train --repair
 
-Checks counts, checksums, keys, labels and decodability of every sample, the agreement of index, sizes, sidecars and
-dead letters, gaps and stray files. --repair writes the broken shards again from their source, and the index.
+Checks counts, checksums, keys, labels and decodability of every sample, the agreement of plan, index, sizes, sidecars
+and dead letters, gaps and stray files. --repair writes the broken shards again from their source, and the index. It
+takes the inputs that plan/ names; where plan/ is damaged the source is listed again and must still give the same.
 """
 
+import contextlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import fsspec
+import numpy as np
 import pyarrow.parquet as pq
 import tyro
+from numpy.typing import NDArray
 
+from pipelines.plan_files import PLAN_FOLDER, PlanFiles, part_name
+from pipelines.progress import tracked
 from pipelines.shard_check import ShardCheck, ShardChecker
-from pipelines.shard_progress import tracked
+from pipelines.shard_plan import making_plan, plan_fingerprint
 from pipelines.shard_split import (
     PLAN_FILE,
     PlanRecord,
     finish_split,
     load_plan_record,
     load_sidecars,
-    shard_infos,
+    save_plan,
+    shard_info,
     shard_names,
 )
 from pipelines.shard_writer import ShardWriter
@@ -36,9 +43,10 @@ from spae.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
     INDEX_TABLE,
-    Sidecar,
+    ClassName,
+    ShardInfo,
     index_files,
-    load_class_names,
+    load_classes,
     load_index,
     save_classes,
     shard_name,
@@ -72,21 +80,26 @@ class Split:
     record: PlanRecord | None
     shards: tuple[str, ...]
     """The shards that there should be."""
-    sidecars: dict[str, Sidecar]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verification:
     """What was found: everything that is wrong, and the shards that must be written again."""
 
-    deviations: tuple[str, ...]
-    broken: tuple[str, ...]
-    samples: int
-    errors: int
+    deviations: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    samples: int = 0
+    errors: int = 0
+    infos: list[ShardInfo] = field(default_factory=list)
+    """What the readable sidecars say, in order."""
+    plan_hashes: dict[str, str] = field(default_factory=dict)
+    """Of each shard whose inputs can be read from plan/."""
+    plan_is_whole: bool = False
+    """Whether plan/ holds what plan.json says."""
 
 
 def open_split(folder: str) -> Split:
-    """Look at a folder without reading its tars; ValueError where it holds nothing."""
+    """Look at a folder without reading its shards; ValueError where it holds nothing."""
     file_system, path = fsspec.url_to_fs(folder)
     file_system.invalidate_cache(path)
     files = frozenset(name.removeprefix(f"{path.rstrip('/')}/") for name in file_system.find(path))
@@ -99,115 +112,146 @@ def open_split(folder: str) -> Split:
         record = None
     name = record.settings.split if record else folder.rstrip("/").rsplit("/", 1)[-1]
     count = record.shards if record else max(shard_names(name, files).values(), default=-1) + 1
-    shards = tuple(shard_name(name, index) for index in range(count))
-    return Split(folder, files, name, record, shards, load_sidecars(folder, shards))
+    return Split(folder, files, name, record, tuple(shard_name(name, index) for index in range(count)))
 
 
 def verify_split(split: Split) -> Verification:
-    """Check a whole split: every shard is read once, several at a time."""
-    class_names = _class_names(split)
-    checker = ShardChecker(split.folder, class_names, split.record.settings if split.record else None)
-    deviations = [*_folder_deviations(split), *_index_deviations(split)]
-    if not class_names:
-        deviations.append(f"{CLASSES_FILE} is missing or damaged: labels are not checked")
-    broken: list[str] = []
-    seen: set[str] = set()
-    samples = errors = 0
+    """Check a whole split: every shard is read once, several at a time; what is kept of each is a row."""
+    classes = _classes(split)
+    checker = ShardChecker(split.folder, classes, split.record.settings if split.record else None)
+    found = Verification()
+    if not classes:
+        found.deviations.append(f"{CLASSES_FILE} is missing or damaged: labels are not checked")
+    key_hashes: list[NDArray[np.uint64]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = pool.map(lambda shard: _check_shard(split, checker, shard), split.shards)
         for check in tracked(checks, len(split.shards), "shard"):
-            check.deviations += [f"key {key} occurs again" for key in _repeated(check.keys, seen)]
-            samples, errors = samples + check.samples, errors + len(check.keys) - check.samples
-            if check.deviations:
-                broken.append(check.shard)
-                deviations += [f"{check.shard}: {line}" for line in check.deviations[:SHOWN]]
-            if len(check.deviations) > SHOWN:
-                deviations.append(f"{check.shard}: and {len(check.deviations) - SHOWN} more")
-    if split.record and samples + errors != split.record.inputs:
-        deviations.append(
-            f"{samples} samples and {errors} errors are not the {split.record.inputs} inputs of {PLAN_FILE}"
-        )
-    return Verification(tuple(deviations), tuple(broken), samples, errors)
+            _add_check(found, check)
+            if split.record is None:
+                key_hashes.append(check.key_hashes())
+            else:
+                found.plan_hashes |= {check.shard: check.plan} if check.plan else {}
+    found.deviations += [*_repeated_keys(split.shards, key_hashes), *_plan_deviations(split, found)]
+    found.deviations += [*_folder_deviations(split, found), *_index_deviations(split, found)]
+    return found
 
 
-def repair_split(split: Split, broken: Sequence[str]) -> None:
+def repair_split(split: Split, found: Verification) -> None:
     """Write the broken shards again from the source that plan.json names, then classes and index.
 
     A shard whose bytes are not those recorded before is named: its inputs or the libraries have changed. ValueError
-    where there is no plan.json or the source lists other inputs.
+    where there is no plan.json, or where plan/ is damaged and the source lists other inputs than then.
     """
     if split.record is None:
         raise ValueError(f"{split.folder} has no {PLAN_FILE}; rerun `python -m pipelines.images` as it was run before")
-    plan = split.record.make_plan()
-    writer = ShardWriter(split.folder, plan.settings, plan.classes)
-    recorded = _recorded_hashes(split)
-    chosen = [shard for shard in plan.shards if shard.name in broken]
-    for shard in tracked(chosen, len(chosen), "shard"):
-        delete(join(split.folder, f"{shard.name}.json"))
-        outcome = writer.write(shard)
-        logger.info("%s is written again: %d samples, %d errors", shard.name, outcome.samples, len(outcome.errors))
-        if outcome.sha256 != recorded.get(shard.name, outcome.sha256):
-            logger.warning("%s has other bytes than before: its inputs or the libraries have changed", shard.name)
-    save_classes(split.folder, plan.classes)
-    finish_split(plan, split.folder)
+    settings = split.record.settings
+    planned = found.plan_hashes
+    if not found.plan_is_whole:
+        with making_plan(settings, split.record.limit) as plan:
+            if plan.fingerprint != split.record.fingerprint:
+                raise ValueError(
+                    f"{settings.source.name} {settings.source.url!r} no longer holds the inputs of this split "
+                    f"({plan.inputs} now, {split.record.inputs} then); restore them, or build the split anew with "
+                    "--replace"
+                )
+            save_plan(plan, split.record, split.folder)
+        planned = {shard.name: shard.plan for shard in plan.shards}
+    classes = settings.source.open().classes()
+    save_classes(split.folder, classes)
+    writer = ShardWriter(split.folder, settings, classes)
+    recorded = _recorded_hashes(split, found)
+    for shard in tracked(found.broken, len(found.broken), "shard"):
+        delete(join(split.folder, f"{shard}.json"))
+        outcome = writer.write(shard_number(split.name, shard) or 0)
+        logger.info("%s is written again: %d samples, %d errors", shard, outcome.samples, len(outcome.errors))
+        if outcome.sha256 != recorded.get(shard, outcome.sha256):
+            logger.warning("%s has other bytes than before: its inputs or the libraries have changed", shard)
+    finish_split(split.name, split.folder, planned)
 
 
 def _check_shard(split: Split, checker: ShardChecker, shard: str) -> ShardCheck:
-    sidecar = split.sidecars.get(shard)
-    if f"{shard}.tar" not in split.files:
-        return ShardCheck(shard, ["its tar is missing"])
-    check = checker.check(shard, sidecar)
+    planned = None
     if split.record:
-        size, index = split.record.settings.samples_per_shard, shard_number(split.name, shard) or 0
-        inputs = min(size, split.record.inputs - index * size)
-        if len(check.keys) != inputs:
-            check.deviations.append(f"{len(check.keys)} samples and errors, {inputs} inputs are planned")
-    return check
+        with contextlib.suppress(ValueError, OSError):  # what pyarrow raises on a damaged file
+            planned = PlanFiles(join(split.folder, PLAN_FOLDER)).read(shard_number(split.name, shard) or 0)
+    sidecar = next(load_sidecars(split.folder, [shard]), None)
+    if f"{shard}.tar" in split.files:
+        return checker.check(shard, sidecar, planned)
+    return ShardCheck(shard, ["its tar is missing"], sidecar, plan=checker.plan_hash(planned))
 
 
-def _recorded_hashes(split: Split) -> dict[str, str]:
+def _add_check(found: Verification, check: ShardCheck) -> None:
+    found.samples += check.samples
+    found.errors += len(check.keys) - check.samples
+    if check.sidecar:
+        found.infos.append(shard_info("", check.sidecar))
+    if check.deviations:
+        found.broken.append(check.shard)
+        found.deviations += [f"{check.shard}: {line}" for line in check.deviations[:SHOWN]]
+    if len(check.deviations) > SHOWN:
+        found.deviations.append(f"{check.shard}: and {len(check.deviations) - SHOWN} more")
+
+
+def _recorded_hashes(split: Split, found: Verification) -> dict[str, str]:
     """sha256 of each tar as its sidecar has it, or else the index."""
     try:
         hashes = {shard.name: shard.sha256 for shard in load_index(split.folder).shards}
     except ValueError:
         hashes = {}
-    return hashes | {name: sidecar.sha256 for name, sidecar in split.sidecars.items()}
+    return hashes | {info.name: info.sha256 for info in found.infos}
 
 
-def _repeated(keys: Sequence[str], seen: set[str]) -> Iterator[str]:
-    """The keys that were seen before, here or earlier; all of them are remembered."""
-    for key in keys:
-        if key in seen:
-            yield key
-        seen.add(key)
+def _repeated_keys(shards: Sequence[str], key_hashes: Sequence[NDArray[np.uint64]]) -> Iterator[str]:
+    """Shards with keys that occurred before, by 8 bytes of hash a key; with a plan each shard is checked alone."""
+    if not key_hashes:
+        return
+    everything = np.concatenate(key_hashes)
+    owners = np.repeat(np.arange(len(key_hashes)), [len(hashes) for hashes in key_hashes])
+    order = np.argsort(everything, kind="stable")
+    again = order[1:][everything[order[1:]] == everything[order[:-1]]]
+    for owner, count in zip(*np.unique(owners[again], return_counts=True), strict=True):
+        yield f"{shards[owner]}: {count} of its keys occur again, or in an earlier shard"
 
 
-def _class_names(split: Split) -> dict[int, str]:
+def _plan_deviations(split: Split, found: Verification) -> Iterator[str]:
+    if split.record is None:
+        return
+    hashes = [found.plan_hashes.get(shard, "") for shard in split.shards]
+    found.plan_is_whole = plan_fingerprint(iter(hashes)) == split.record.fingerprint
+    if not found.plan_is_whole:
+        yield f"{PLAN_FOLDER}/ does not hold the inputs that {PLAN_FILE} says, {hashes.count('')} shards cannot be read"
+    if found.samples + found.errors != split.record.inputs:
+        counts = f"{found.samples} samples and {found.errors} errors"
+        yield f"{counts} are not the {split.record.inputs} inputs of {PLAN_FILE}"
+
+
+def _classes(split: Split) -> tuple[ClassName, ...]:
     """Empty where the table is missing or damaged, so that one deviation is not reported for every sample."""
     try:
-        return load_class_names(split.folder)
+        return load_classes(split.folder)
     except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
-        return {}
+        return ()
 
 
-def _folder_deviations(split: Split) -> Iterator[str]:
+def _folder_deviations(split: Split, found: Verification) -> Iterator[str]:
     if split.record is None:
         yield f"{PLAN_FILE} is missing or damaged: nothing says how many shards there should be, nor how they were made"
     known = set(index_files(split.name, []))
     for name in sorted(known - split.files):
         yield f"{name} is missing"
     known |= {PLAN_FILE, CLASSES_FILE}
+    known |= {f"{PLAN_FOLDER}/{part_name(number)}" for number in range(len(split.shards))}
+    without_errors = {info.name for info in found.infos if not info.errors}
     for shard in split.shards:
         known |= {f"{shard}.tar", f"{shard}.json"}
-        if shard not in split.sidecars or split.sidecars[shard].errors:
+        if shard not in without_errors:
             known.add(f"{ERRORS_FOLDER}/{shard}.jsonl")
     for name in sorted(split.files - known):
         yield f"stray file {name}"
 
 
-def _index_deviations(split: Split) -> Iterator[str]:
-    infos = shard_infos(split.folder, [split.sidecars[name] for name in split.shards if name in split.sidecars])
-    for name, expected in index_files(split.name, infos).items():
+def _index_deviations(split: Split, found: Verification) -> Iterator[str]:
+    for name, expected in index_files(split.name, found.infos).items():
         content = read_bytes(join(split.folder, name))
         if content is not None and not _same_content(name, content, expected):
             yield f"{name} does not say what the sidecars say"
@@ -235,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = verify_split(split)
         _report(split, found)
         if found.deviations and flags.repair:
-            repair_split(split, found.broken)
+            repair_split(split, found)
             split = open_split(split.folder)
             found = verify_split(split)
             _report(split, found)

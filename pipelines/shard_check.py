@@ -69,9 +69,11 @@ class ShardChecker:
 
     def plan_hash(self, planned: pa.Table | None) -> str | None:
         """The hash of a shard with these inputs, None where they are not known."""
-        if planned is None or self.settings is None:
-            return None
-        return PlanHasher(self.settings, self.classes).hash_of(planned)
+        return self._hasher.hash_of(planned) if self._hasher and planned is not None else None
+
+    @cached_property
+    def _hasher(self) -> PlanHasher | None:
+        return PlanHasher(self.settings, self.classes) if self.settings else None
 
     def check(self, shard: str, sidecar: Sidecar | None, planned: pa.Table | None) -> ShardCheck:
         """Check a shard whose tar exists; None for a sidecar and planned inputs that are missing or damaged."""

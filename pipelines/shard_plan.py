@@ -23,7 +23,7 @@ from pipelines.plan_files import PlanFiles, cut
 from pipelines.plan_order import ordered_entries
 from pipelines.samples import SampleMaker
 from spae.records import ClassName, check_split, shard_name
-from spae.sources import SourceSettings
+from spae.sources import Source, SourceSettings
 
 FORMAT_VERSION = 3
 """Of the tars that pipelines/shard_writer.py makes; another one marks all shards as of other making."""
@@ -114,23 +114,28 @@ def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[P
 
     The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
     """
-    source = settings.source.open()
+    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
+        yield plan_into(folder, settings, settings.source.open(), limit)
+
+
+def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> Plan:
+    """Plan with the inputs of this source, and the plan's files in this local folder."""
     classes = source.classes()
     hasher = PlanHasher(settings, classes)
     shards: list[PlannedShard] = []
     problems = Counter[str]()
-    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
-        files = PlanFiles(folder)
 
-        def planned(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-            for number, table in enumerate(tables):
-                name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
-                shards.append(PlannedShard(name, number, table.num_rows, size, hasher.hash_of(table)))
-                problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
-                yield table
+    def noted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for number, table in enumerate(tables):
+            name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
+            shards.append(PlannedShard(name, number, table.num_rows, size, hasher.hash_of(table)))
+            problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
+            yield table
 
-        files.write(planned(cut(ordered_entries(source.entries(), settings.seed, limit), settings.samples_per_shard)))
-        if not shards:
-            raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
-        del problems[""]
-        yield Plan(settings, classes, files, tuple(shards), problems)
+    files = PlanFiles(folder)
+    entries = ordered_entries(source.entries(), settings.seed, limit)
+    files.write(noted(cut(entries, settings.samples_per_shard)))
+    if not shards:
+        raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
+    del problems[""]
+    return Plan(settings, classes, files, tuple(shards), problems)

@@ -12,6 +12,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, BinaryIO
 
 from pipelines.entry_table import PlanHasher, table_entries
@@ -60,6 +61,10 @@ class ShardWriter:
     settings: ShardSettings
     classes: tuple[ClassName, ...]
 
+    @cached_property
+    def _hasher(self) -> PlanHasher:
+        return PlanHasher(self.settings, self.classes)
+
     def write(self, number: int) -> ShardOutcome:
         """Write and publish the shard of this number: tar, errors, and last the sidecar that marks it as finished.
 
@@ -83,7 +88,7 @@ class ShardWriter:
             errors=len(outcome.errors),
             bytes=outcome.bytes,
             sha256=outcome.sha256,
-            plan=PlanHasher(self.settings, self.classes).hash_of(inputs),
+            plan=self._hasher.hash_of(inputs),
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,
             settings=asdict(self.settings),

@@ -44,6 +44,7 @@ def test_nodes_and_workers_of_webdataset_share_the_samples(split, nodes, workers
     assert len(keys) == len(set(keys)) == 270
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
 def test_worker_processes_of_webdataset_share_the_samples(split, nodes, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", str(nodes))
     keys = []

@@ -26,6 +26,9 @@ from pipelines.transforms import beam_options, flag_hint, shards_pipeline, split
 from spae.publishing import absolute, join
 from spae.sources import SourceSettings
 
+SHOWN = 5
+"""Shards of other making that --dry-run names."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -125,7 +128,7 @@ def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int
     logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
     for problem, count in plan.problems.most_common():
         logger.info("%d inputs cannot be used: %s", count, problem)
-    for conflict in state.conflicts:
+    for conflict in state.conflicts[:SHOWN]:
         logger.info("in the way: %s", conflict)
     if state.conflicts and not replace:
         logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
@@ -137,10 +140,14 @@ def _report(
     plan: Plan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
 ) -> int:
     reasons = result.reasons
-    for shard in result.unwritten:
-        shard_reasons = error_reasons(folder, shard)
-        reasons = reasons + shard_reasons
-        logger.error("%s has no usable input and is not written: %s", shard, dict(shard_reasons))
+    missing = []
+    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
+        shard_reasons = error_reasons(folder, shard.name)
+        if shard_reasons.total() == shard.inputs:
+            reasons = reasons + shard_reasons
+            logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
+        else:
+            missing.append(shard.name)
     written = plan.inputs - state.skipped
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
@@ -149,8 +156,12 @@ def _report(
     )
     for reason, count in reasons.most_common():
         logger.info("%d failed: %s", count, reason)
+    if missing:
+        message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
+        logger.error(message, len(missing), missing[0])
+        return 1
     if result.unwritten:
-        logger.error("there is no index without %s; remove or mend its inputs", result.unwritten[0])
+        logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
         return 1
     if reasons.total() > max_error_share * plan.inputs:
         share = reasons.total() / plan.inputs

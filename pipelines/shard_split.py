@@ -70,7 +70,7 @@ class SplitResult:
 
     shards: tuple[ShardInfo, ...]
     """The finished shards, in order."""
-    unwritten: tuple[str, ...]
+    unwritten: frozenset[str]
     """Names of the planned shards that are not finished."""
     reasons: Counter[str]
     """Unusable inputs a reason, in finished shards."""
@@ -199,10 +199,10 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
     """
     shards: list[ShardInfo] = []
     reasons = Counter[str]()
-    missing = dict.fromkeys(planned)
+    missing = set(planned)
     for sidecar in load_sidecars(folder, planned):
         if sidecar.plan == planned[sidecar.shard]:
-            del missing[sidecar.shard]
+            missing.remove(sidecar.shard)
             shards.append(shard_info(folder, sidecar))
             reasons.update(sidecar.reasons)
     if not missing:
@@ -211,7 +211,7 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
         for name in list_files(place):
             if TEMPORARY_MARK in name:
                 delete(join(place, name))
-    return SplitResult(tuple(shards), tuple(missing), reasons)
+    return SplitResult(tuple(shards), frozenset(missing), reasons)
 
 
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:

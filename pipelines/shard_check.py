@@ -68,12 +68,12 @@ class ShardChecker:
         return {row.label: row.name for row in self.classes}
 
     def plan_hash(self, planned: pa.Table | None) -> str | None:
-        """The hash of a shard with these inputs, None where they are not known."""
+        """The hash of a shard with these inputs, None where they, settings or classes are not known."""
         return self._hasher.hash_of(planned) if self._hasher and planned is not None else None
 
     @cached_property
     def _hasher(self) -> PlanHasher | None:
-        return PlanHasher(self.settings, self.classes) if self.settings else None
+        return PlanHasher(self.settings, self.classes) if self.settings and self.classes else None
 
     def check(self, shard: str, sidecar: Sidecar | None, planned: pa.Table | None) -> ShardCheck:
         """Check a shard whose tar exists; None for a sidecar and planned inputs that are missing or damaged."""

@@ -138,7 +138,7 @@ def inspect_split(plan: Plan, folder: str) -> SplitState:
         shard = planned[sidecar.shard]
         if sidecar.plan == shard.plan and files.get(f"{shard.name}.tar") == sidecar.bytes:
             finished.add(shard.name)
-        elif sidecar.plan not in (shard.plan, plan.hash_of_first(shard.number, sidecar.samples + sidecar.errors)):
+        elif sidecar.plan != shard.plan and not _is_cut(sidecar, shard, plan):
             conflicts.append(f"{shard.name} was made from other inputs or settings")
     beyond = [name for name in names if name not in planned]
     conflicts += [f"{name} lies beyond this plan of {len(plan.shards)} shards" for name in beyond]
@@ -186,9 +186,12 @@ def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> 
 
 
 def save_plan(plan: Plan, record: PlanRecord, folder: str) -> None:
-    """Put a plan that was just made into the split's folder: its files, and last plan.json."""
+    """Put a plan that was just made into the split's folder, if it is not there: its files, and last plan.json."""
+    files = join(folder, PLAN_FOLDER)
+    if load_plan_record(folder) == record and list_files(files) == list_files(plan.files.url):
+        return
     delete(join(folder, PLAN_FILE))  # at no time does it vouch for the inputs of another plan
-    plan.files.publish(join(folder, PLAN_FOLDER))
+    plan.files.publish(files)
     publish(join(folder, PLAN_FILE), (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
@@ -232,6 +235,12 @@ def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
     """The index row of a finished shard."""
     url = join(folder, f"{sidecar.shard}.tar")
     return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
+
+
+def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
+    """Whether this is the last shard of a pilot: it has the first of the planned inputs only."""
+    inputs = sidecar.samples + sidecar.errors
+    return inputs < shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)
 
 
 def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:

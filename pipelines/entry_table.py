@@ -31,10 +31,9 @@ ENTRY_SCHEMA = pa.schema(
 
 def entry_table(entries: Sequence[Entry]) -> pa.Table:
     """The inputs, one row each."""
-    columns = zip(*map(attrgetter(*ENTRY_SCHEMA.names), entries), strict=True)
-    return pa.table(
-        [pa.array(values, type_) for values, type_ in zip(columns, ENTRY_SCHEMA.types, strict=True)], ENTRY_SCHEMA
-    )
+    # column by column: a tuple an input would be as much work for the garbage collector as for us
+    columns = [pa.array(list(map(attrgetter(field.name), entries)), field.type) for field in ENTRY_SCHEMA]
+    return pa.table(columns, schema=ENTRY_SCHEMA)
 
 
 def table_entries(table: pa.Table) -> list[Entry]:

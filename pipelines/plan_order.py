@@ -23,8 +23,8 @@ from spae.sources import Entry
 
 BATCH_ROWS = 1 << 16
 """Inputs that are held as Python objects or as one Arrow batch."""
-SORT_MEMORY = "1GB"
-"""What DuckDB takes before it sorts on disk."""
+SORT_MEMORY, SORT_THREADS = "1GB", 4
+"""What DuckDB takes before it sorts on disk; each thread needs its part of the memory."""
 
 
 def ordered_entries(
@@ -63,9 +63,12 @@ def _sorted(listed: str, seed: int, limit: int | None, memory: str) -> Iterator[
     columns = [*first, *(name for name in ENTRY_SCHEMA.names if name not in first)]
     # 64 bits of the hash: where two keys agree in them, the key decides
     order = ", ".join([f"substr(sha256('{seed}|' || key), 1, 16)", *(f'"{name}" NULLS FIRST' for name in columns)])
-    query = f"SELECT * FROM read_parquet('{listed}') ORDER BY {order}" + (f" LIMIT {limit}" if limit else "")
-    with duckdb.connect(config={"memory_limit": memory, "temp_directory": f"{listed}.sorting"}) as connection:
-        yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
+    query = f"SELECT * FROM read_parquet($1) ORDER BY {order}" + (f" LIMIT {limit}" if limit else "")
+    temporary = f"{listed}.sorting"
+    with duckdb.connect(
+        config={"memory_limit": memory, "threads": SORT_THREADS, "temp_directory": temporary}
+    ) as connection:
+        yield from connection.sql(query, params=[listed]).to_arrow_reader(BATCH_ROWS)
 
 
 def _with_unique_keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -38,16 +38,17 @@ def _watch(todo: Sequence[PlannedShard], folder: str, stop: threading.Event) -> 
     begin = time.monotonic()
     interval = least = TERMINAL_INTERVAL if terminal else LOG_INTERVAL
     with tqdm(total=total, unit="input", disable=not terminal) as bar:
-        while not stop.wait(interval):
+        ended = False
+        while not ended:
+            ended = stop.wait(interval)
             asked = time.monotonic()
             try:
                 files = list_files(folder)
             except Exception as error:  # a store's hiccup, of whatever type, must not end a run that works
                 logger.warning("progress is unknown for now: %s", error)
                 continue
-            done = sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
             interval = max(least, (time.monotonic() - asked) / LISTING_SHARE)
+            done = sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
             bar.update(done - bar.n)
-            if not terminal:
+            if not terminal and not ended:
                 logger.info("%s", tqdm.format_meter(done, total, time.monotonic() - begin, ncols=0, unit="input"))
-        bar.update(total - bar.n)

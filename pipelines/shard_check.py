@@ -6,12 +6,17 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import fsspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
+from pipelines.entry_table import PlanHasher
 from pipelines.shard_plan import ShardSettings
 from spae.media import STORED_SUFFIXES, MediaError, check_image, decode_image
 from spae.publishing import join, read_bytes
@@ -21,6 +26,7 @@ from spae.records import (
     MEDIA_SUFFIXES,
     METADATA_SUFFIX,
     TEXT_SUFFIX,
+    ClassName,
     Sidecar,
     check_key,
 )
@@ -34,23 +40,44 @@ class ShardCheck:
 
     shard: str
     deviations: list[str] = field(default_factory=list)
+    sidecar: Sidecar | None = None
     samples: int = 0
     keys: list[str] = field(default_factory=list)
     """Keys of the samples, then of the dead letters."""
     classes: Counter[str] = field(default_factory=Counter)
+    plan: str | None = None
+    """Hash of its planned inputs, None where they are not known."""
+
+    def key_hashes(self) -> NDArray[np.uint64]:
+        """8 bytes of hash of each key."""
+        digests = [hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in self.keys]
+        return np.frombuffer(b"".join(digests), np.uint64)
 
 
 @dataclass(frozen=True)
 class ShardChecker:
-    """Checks the shards of one split against its class names and settings, where these are known."""
+    """Checks the shards of one split against its classes and settings, where these are known."""
 
     folder: str
-    class_names: dict[int, str]
+    classes: tuple[ClassName, ...]
     settings: ShardSettings | None
 
-    def check(self, shard: str, sidecar: Sidecar | None) -> ShardCheck:
-        """Check a shard whose tar exists; None for a sidecar that is missing or damaged."""
-        found = ShardCheck(shard)
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Name of each label."""
+        return {row.label: row.name for row in self.classes}
+
+    def plan_hash(self, planned: pa.Table | None) -> str | None:
+        """The hash of a shard with these inputs, None where they, settings or classes are not known."""
+        return self._hasher.hash_of(planned) if self._hasher and planned is not None else None
+
+    @cached_property
+    def _hasher(self) -> PlanHasher | None:
+        return PlanHasher(self.settings, self.classes) if self.settings and self.classes else None
+
+    def check(self, shard: str, sidecar: Sidecar | None, planned: pa.Table | None) -> ShardCheck:
+        """Check a shard whose tar exists; None for a sidecar and planned inputs that are missing or damaged."""
+        found = ShardCheck(shard, sidecar=sidecar, plan=self.plan_hash(planned))
         reader = _HashingFile(fsspec.open(join(self.folder, f"{shard}.tar"), "rb").open())
         with reader:
             self._check_samples(reader, found)
@@ -59,22 +86,23 @@ class ShardChecker:
         reasons = self._check_errors(found)
         if sidecar is None:
             found.deviations.append("its sidecar is missing or damaged")
-            return found
-        expected = {
-            "shard": (sidecar.shard, shard),
-            "bytes": (sidecar.bytes, reader.size),
-            "sha256": (sidecar.sha256, reader.digest.hexdigest()),
-            "samples": (sidecar.samples, found.samples),
-            "classes": (sidecar.classes, dict(found.classes)),
-            "errors": (sidecar.errors, reasons.total()),
-            "reasons": (sidecar.reasons, dict(reasons)),
-        }
-        if self.settings:
-            expected["settings"] = (sidecar.settings, asdict(self.settings))
-        for name, (said, seen) in expected.items():
-            if said != seen:
-                found.deviations.append(f"its sidecar says {name} {said}, found {seen}")
+        else:
+            seen = {"bytes": reader.size, "sha256": reader.digest.hexdigest(), "reasons": dict(reasons)}
+            found.deviations += self._sidecar_problems(sidecar, found, seen)
+        if planned is not None:
+            found.deviations += _key_problems(found, planned["key"].to_pylist())
         return found
+
+    def _sidecar_problems(self, sidecar: Sidecar, found: ShardCheck, seen: dict[str, Any]) -> Iterator[str]:
+        seen |= {"shard": found.shard, "samples": found.samples, "classes": dict(found.classes)}
+        seen["errors"] = sum(seen["reasons"].values())
+        if found.plan:
+            seen["plan"] = found.plan
+        if self.settings:
+            seen["settings"] = asdict(self.settings)
+        for name, value in seen.items():
+            if getattr(sidecar, name) != value:
+                yield f"its sidecar says {name} {getattr(sidecar, name)}, found {value}"
 
     def _check_samples(self, reader: "_HashingFile", found: ShardCheck) -> None:
         try:
@@ -156,6 +184,17 @@ def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
         members[suffix] = file.read() if file else b""
     if members:
         yield current, members
+
+
+def _key_problems(found: ShardCheck, planned: Sequence[str]) -> Iterator[str]:
+    """Keys that are not exactly those planned: each once, the samples in the planned order."""
+    for key, count in (Counter(found.keys) - Counter(planned)).items():
+        yield f"key {key} is not planned here" if key not in planned else f"key {key} occurs {count} times too often"
+    for key in Counter(planned) - Counter(found.keys):
+        yield f"planned key {key} is neither a sample nor an error"
+    samples = set(found.keys[: found.samples])
+    if found.keys[: found.samples] != [key for key in planned if key in samples]:
+        yield "its samples are not in the planned order"
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 import logging
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
 
 from pipelines.samples import SampleMaker
-from pipelines.shard_plan import Plan, ShardSettings, make_plan
+from pipelines.shard_plan import Plan, ShardSettings, making_plan
 from pipelines.shard_progress import showing_progress
 from pipelines.shard_split import (
+    SplitResult,
     SplitState,
+    check_writable,
     error_reasons,
     finish_split,
     inspect_split,
@@ -21,10 +22,12 @@ from pipelines.shard_split import (
     splits_with_other_classes,
 )
 from pipelines.shard_writer import ShardWriter
-from pipelines.transforms import beam_options, flag_hint, split_flags, write_shards
+from pipelines.transforms import beam_options, flag_hint, shards_pipeline, split_flags
 from spae.publishing import absolute, join
-from spae.records import Sidecar
 from spae.sources import SourceSettings
+
+SHOWN = 5
+"""Shards of other making that --dry-run names."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +93,14 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         if unknown:
             raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], command)}")
         options = beam_options(beams)
-        plan, folder = make_plan(flags.settings(), flags.limit), join(absolute(flags.output), flags.split)
-        if flags.dry_run:
-            return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
-        state = prepare_split(plan, folder, flags.limit, flags.replace)
+        settings, folder = flags.settings(), join(absolute(flags.output), flags.split)
+        settings.source.open()
+        if not flags.dry_run:
+            check_writable(folder)
+        with making_plan(settings, flags.limit) as plan:
+            if flags.dry_run:
+                return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
+            state = prepare_split(plan, folder, flags.limit, flags.replace)
         for other in splits_with_other_classes(folder, plan.classes):
             logger.warning(
                 "%s has other classes: its labels and these disagree. Give both inputs the same folders", other
@@ -103,25 +110,25 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         return 2
     begin = time.monotonic()
     try:
-        with showing_progress(plan, state, folder):
+        with showing_progress(state.todo, folder):
             if state.todo:
-                write_shards(ShardWriter(folder, plan.settings, plan.classes), state.todo, options)
-        sidecars = finish_split(plan, folder)
+                writer, numbers = ShardWriter(folder, settings, plan.classes), [shard.number for shard in state.todo]
+                shards_pipeline(writer, numbers, options).run().wait_until_finish()
+        result = finish_split(settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
     except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
-    return _report(plan, state, sidecars, folder, flags.max_error_share, time.monotonic() - begin)
+    return _report(plan, state, result, folder, flags.max_error_share, time.monotonic() - begin)
 
 
 def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:
-    problems = Counter(entry.problem for shard in plan.shards for entry in shard.entries if entry.problem)
     hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
     logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
     logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
     logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
-    for problem, count in problems.most_common():
+    for problem, count in plan.problems.most_common():
         logger.info("%d inputs cannot be used: %s", count, problem)
-    for conflict in state.conflicts:
+    for conflict in state.conflicts[:SHOWN]:
         logger.info("in the way: %s", conflict)
     if state.conflicts and not replace:
         logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
@@ -130,26 +137,31 @@ def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int
 
 
 def _report(
-    plan: Plan, state: SplitState, sidecars: dict[str, Sidecar], folder: str, max_error_share: float, seconds: float
+    plan: Plan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
 ) -> int:
-    skipped = sum(row.samples + row.errors for row in state.finished.values())
-    samples = sum(row.samples for row in sidecars.values())
-    reasons = Counter[str]()
-    for sidecar in sidecars.values():
-        reasons.update(sidecar.reasons)
-    failed_shards = [shard for shard in plan.shards if shard.name not in sidecars]
-    for shard in failed_shards:
+    reasons = result.reasons
+    missing = []
+    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
         shard_reasons = error_reasons(folder, shard.name)
-        reasons.update(shard_reasons)
-        logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
+        if shard_reasons.total() == shard.inputs:
+            reasons = reasons + shard_reasons
+            logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
+        else:
+            missing.append(shard.name)
+    written = plan.inputs - state.skipped
     logger.info(
-        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s: %s",
-        *(plan.inputs, samples, reasons.total(), skipped, len(sidecars), seconds, folder),
+        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
+        *(plan.inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
+        *(seconds, written / seconds, folder),
     )
     for reason, count in reasons.most_common():
         logger.info("%d failed: %s", count, reason)
-    if failed_shards:
-        logger.error("there is no index without %s; remove or mend its inputs", failed_shards[0].name)
+    if missing:
+        message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
+        logger.error(message, len(missing), missing[0])
+        return 1
+    if result.unwritten:
+        logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
         return 1
     if reasons.total() > max_error_share * plan.inputs:
         share = reasons.total() / plan.inputs

@@ -1,22 +1,31 @@
 """Which input goes into which shard, at which place: decided before any of them is read.
 
-The order is global: inputs are sorted by a hash of (seed, key), so that it depends on no runner and no worker count,
-and the first N of it are a fair sample. A shard is a range of that order. The hash of a planned shard covers all that
-determines its tar, so that a finished shard is recognised, and one of other making is never taken for it.
+A shard is a range of the order of pipelines/plan_order.py. The hash of a planned shard covers all that determines its
+tar, so that a finished shard is recognised, and one of other making is never taken for it. The inputs themselves stand
+in Parquet files, one row group a shard (pipelines/plan_files.py): whoever plans holds counts only, and a worker reads
+the rows of its own shard.
 """
 
+import contextlib
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from pipelines.image_samples import ImageSamples
-from pipelines.samples import SampleMaker
-from spae.records import MAX_KEY_LENGTH, ClassName, check_key, check_split, shard_name
-from spae.sources import Entry, SourceSettings
+import pyarrow as pa
+import pyarrow.compute as pc
 
-FORMAT_VERSION = 2
+from pipelines.entry_table import PlanHasher
+from pipelines.image_samples import ImageSamples
+from pipelines.plan_files import PlanFiles, cut
+from pipelines.plan_order import ordered_entries
+from pipelines.samples import SampleMaker
+from spae.records import ClassName, check_split, shard_name
+from spae.sources import Source, SourceSettings
+
+FORMAT_VERSION = 3
 """Of the tars that pipelines/shard_writer.py makes; another one marks all shards as of other making."""
 
 
@@ -47,23 +56,17 @@ class ShardSettings:
         return cls(**{**values, "source": source, "samples": samples})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """One shard to be written: its inputs in order, and the hash of all that determines its bytes."""
+    """What is remembered of one shard to be written; its inputs stand in the plan's files."""
 
     name: str
-    entries: tuple[Entry, ...]
+    number: int
+    inputs: int
+    bytes: int
+    """Bytes to read, as far as the source's listing tells."""
     plan: str
-
-    def to_json(self) -> str:
-        """A text that travels to a worker on any runner."""
-        return json.dumps({**vars(self), "entries": [vars(entry) for entry in self.entries]})
-
-    @classmethod
-    def from_json(cls, text: str) -> "PlannedShard":
-        """Undo `to_json`."""
-        values = json.loads(text)
-        return cls(values["name"], tuple(Entry(**entry) for entry in values["entries"]), values["plan"])
+    """Hash of all that determines its tar."""
 
 
 @dataclass(frozen=True)
@@ -72,74 +75,67 @@ class Plan:
 
     settings: ShardSettings
     classes: tuple[ClassName, ...]
+    files: PlanFiles
     shards: tuple[PlannedShard, ...]
+    problems: Counter[str]
+    """Inputs that can be no sample, as far as the source's listing tells, a reason."""
 
     @property
     def inputs(self) -> int:
         """How many inputs the shards take."""
-        return sum(len(shard.entries) for shard in self.shards)
+        return sum(shard.inputs for shard in self.shards)
 
     @property
     def bytes(self) -> int:
         """Bytes to read, as far as the source's listing tells."""
-        return sum(entry.size or 0 for shard in self.shards for entry in shard.entries)
+        return sum(shard.bytes for shard in self.shards)
 
     @property
     def fingerprint(self) -> str:
         """Hash of all planned shards."""
-        return hashlib.sha256("".join(shard.plan for shard in self.shards).encode()).hexdigest()
+        return plan_fingerprint(shard.plan for shard in self.shards)
 
-    def hash_of(self, entries: Sequence[Entry]) -> str:
-        """The hash that a shard of these inputs has under this plan's settings and class names."""
-        return _plan_hash(self.settings, self.classes, entries)
-
-
-def make_plan(settings: ShardSettings, limit: int | None = None) -> Plan:
-    """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
-
-    ValueError where the source has no inputs.
-    """
-    source = settings.source.open()
-    classes = source.classes()
-    entries = list(shuffled(source.entries(), settings.seed))[:limit]
-    if not entries:
-        raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
-    size = settings.samples_per_shard
-    parts = [tuple(entries[begin : begin + size]) for begin in range(0, len(entries), size)]
-    shards = tuple(
-        PlannedShard(shard_name(settings.split, index), part, _plan_hash(settings, classes, part))
-        for index, part in enumerate(parts)
-    )
-    return Plan(settings, classes, shards)
+    def hash_of_first(self, number: int, inputs: int) -> str:
+        """The hash that this shard has if it takes so many of its inputs only, as the last shard of a pilot does."""
+        return PlanHasher(self.settings, self.classes).hash_of(self.files.read(number).slice(0, inputs))
 
 
-def shuffled(entries: Iterable[Entry], seed: int) -> Iterator[Entry]:
-    """The inputs by the hash of (seed, key), keys made unique: those with a common key stand together in this order.
-
-    The first of them (by path) keeps its key, the others add a hash of their path.
-    """
-    previous = ""
-    for entry in sorted(entries, key=lambda entry: (_position(seed, entry.key), entry.path)):
-        check_key(entry.key)
-        if entry.key != previous:
-            previous = entry.key
-            yield entry
-        else:
-            digest = hashlib.sha256(entry.path.encode()).hexdigest()[:12]
-            yield replace(entry, key=f"{entry.key[: MAX_KEY_LENGTH - 13]}-{digest}")
-
-
-def _position(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}|{key}".encode()).digest()
-
-
-def _plan_hash(settings: ShardSettings, classes: Sequence[ClassName], entries: Sequence[Entry]) -> str:
-    names = {row.label: (row.name, row.wnid) for row in classes}
-    digest = hashlib.sha256(_line(asdict(settings)))
-    for entry in entries:
-        digest.update(_line([*vars(entry).values(), names.get(entry.label) if entry.label is not None else None]))
+def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
+    """Hash of the plan hashes of all shards, in order."""
+    digest = hashlib.sha256()
+    for shard_hash in shard_hashes:
+        digest.update(shard_hash.encode())
     return digest.hexdigest()
 
 
-def _line(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode() + b"\n"
+@contextlib.contextmanager
+def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[Plan]:
+    """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
+
+    The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
+    """
+    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
+        yield plan_into(folder, settings, settings.source.open(), limit)
+
+
+def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> Plan:
+    """Plan with the inputs of this source, and the plan's files in this local folder."""
+    classes = source.classes()
+    hasher = PlanHasher(settings, classes)
+    shards: list[PlannedShard] = []
+    problems = Counter[str]()
+
+    def noted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for number, table in enumerate(tables):
+            name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
+            shards.append(PlannedShard(name, number, table.num_rows, size, hasher.hash_of(table)))
+            problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
+            yield table
+
+    files = PlanFiles(folder)
+    entries = ordered_entries(source.entries(), settings.seed, limit)
+    files.write(noted(cut(entries, settings.samples_per_shard)))
+    if not shards:
+        raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
+    del problems[""]
+    return Plan(settings, classes, files, tuple(shards), problems)

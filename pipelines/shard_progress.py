@@ -5,37 +5,25 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from pipelines.shard_plan import Plan
-from pipelines.shard_split import SplitState
+from pipelines.progress import LOG_INTERVAL, TERMINAL_INTERVAL
+from pipelines.shard_plan import PlannedShard
 from spae.publishing import list_files
 
-TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
+LISTING_SHARE = 0.1
+"""Share of the time that may go into listing the folder, which takes long with a hundred thousand shards."""
 
 logger = logging.getLogger(__name__)
 
-ItemT = TypeVar("ItemT")
-
-
-def tracked(items: Iterable[ItemT], total: int, unit: str) -> Iterator[ItemT]:
-    """The items, with their number, rate and ETA: a bar in a terminal, a line per interval elsewhere."""
-    begin = last = time.monotonic()
-    for done, item in enumerate(tqdm(items, total=total, unit=unit, disable=not sys.stderr.isatty()), 1):
-        yield item
-        if not sys.stderr.isatty() and time.monotonic() - last > LOG_INTERVAL:
-            last = time.monotonic()
-            logger.info("%s", tqdm.format_meter(done, total, last - begin, ncols=0, unit=unit))
-
 
 @contextlib.contextmanager
-def showing_progress(plan: Plan, state: SplitState, folder: str) -> Iterator[None]:
+def showing_progress(todo: Sequence[PlannedShard], folder: str) -> Iterator[None]:
     """While the block runs, show inputs done, rate and ETA: a bar in a terminal, a line per interval elsewhere."""
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(plan, state, folder, stop), daemon=True)
+    thread = threading.Thread(target=_watch, args=(todo, folder, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -44,20 +32,23 @@ def showing_progress(plan: Plan, state: SplitState, folder: str) -> Iterator[Non
         thread.join()
 
 
-def _watch(plan: Plan, state: SplitState, folder: str, stop: threading.Event) -> None:
+def _watch(todo: Sequence[PlannedShard], folder: str, stop: threading.Event) -> None:
     terminal = sys.stderr.isatty()
-    total = sum(len(shard.entries) for shard in state.todo)
+    total = sum(shard.inputs for shard in todo)
     begin = time.monotonic()
+    interval = least = TERMINAL_INTERVAL if terminal else LOG_INTERVAL
     with tqdm(total=total, unit="input", disable=not terminal) as bar:
         ended = False
         while not ended:
-            ended = stop.wait(TERMINAL_INTERVAL if terminal else LOG_INTERVAL)
+            ended = stop.wait(interval)
+            asked = time.monotonic()
             try:
                 files = list_files(folder)
-            except OSError as error:  # a store's hiccup must not end a run that works
+            except Exception as error:  # a store's hiccup, of whatever type, must not end a run that works
                 logger.warning("progress is unknown for now: %s", error)
                 continue
-            done = sum(len(shard.entries) for shard in state.todo if f"{shard.name}.json" in files)
+            interval = max(least, (time.monotonic() - asked) / LISTING_SHARE)
+            done = sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
             bar.update(done - bar.n)
             if not terminal and not ended:
                 logger.info("%s", tqdm.format_meter(done, total, time.monotonic() - begin, ncols=0, unit="input"))

@@ -1,19 +1,22 @@
 """The folder of one split while it is built: what is finished, what is of other making, and its closing index.
 
-Beside the tars and their sidecars the folder holds `plan.json`, the resolved settings, from which any shard can be
-built again. One run at a time works on a split.
+Beside the tars and their sidecars the folder holds the plan: `plan.json`, the resolved settings, and `plan/`, the
+inputs of every shard; from them any shard can be built again. One run at a time works on a split.
 """
 
+import itertools
 import json
 import logging
+import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import fsspec
 
-from pipelines.shard_plan import Plan, PlannedShard, ShardSettings, make_plan
+from pipelines.plan_files import PLAN_FOLDER
+from pipelines.shard_plan import Plan, PlannedShard, ShardSettings
 from spae.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
 from spae.records import (
     CLASSES_FILE,
@@ -31,6 +34,8 @@ from spae.records import (
 )
 
 PLAN_FILE = "plan.json"
+SIDECARS_AT_ONCE = 256
+"""Sidecars in memory: 30 MB of them for a thousand classes."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,26 +50,35 @@ class PlanRecord:
     inputs: int
     fingerprint: str
 
-    def make_plan(self) -> Plan:
-        """The plan again; ValueError where the source has changed since."""
-        plan = make_plan(self.settings, self.limit)
-        if plan.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"{self.settings.source.name} {self.settings.source.url!r} no longer holds the inputs of this split "
-                f"({plan.inputs} now, {self.inputs} then); restore them, or build the split anew with --replace"
-            )
-        return plan
-
 
 @dataclass(frozen=True)
 class SplitState:
     """How a folder compares with a plan."""
 
-    finished: dict[str, Sidecar]
-    """Shards that stand as planned."""
+    finished: frozenset[str]
+    """Names of the shards that stand as planned."""
+    skipped: int
+    """Inputs of these."""
     todo: tuple[PlannedShard, ...]
     conflicts: tuple[str, ...]
     """What was made otherwise and would be overwritten, one line each."""
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What stands in a folder after a run."""
+
+    shards: tuple[ShardInfo, ...]
+    """The finished shards, in order."""
+    unwritten: frozenset[str]
+    """Names of the planned shards that are not finished."""
+    reasons: Counter[str]
+    """Unusable inputs a reason, in finished shards."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of the finished shards."""
+        return sum(shard.samples for shard in self.shards)
 
 
 def load_plan_record(folder: str) -> PlanRecord | None:
@@ -79,20 +93,26 @@ def load_plan_record(folder: str) -> PlanRecord | None:
         raise ValueError(f"{join(folder, PLAN_FILE)} is damaged ({error}); delete it and rerun the sharding") from error
 
 
-def load_sidecars(folder: str, names: Iterable[str]) -> dict[str, Sidecar]:
-    """The sidecars of the named shards; those that do not exist or cannot be read are left out."""
+def load_sidecars(folder: str, names: Iterable[str]) -> Iterator[Sidecar]:
+    """The sidecars of the named shards, in order; those that do not exist or cannot be read are left out.
+
+    They are read a batch at a time (at once, from a store), since all of a large split would fill the memory.
+    """
     file_system, path = fsspec.url_to_fs(folder)
-    paths = {f"{path.rstrip('/')}/{name}.json": name for name in names}
-    found = file_system.cat(list(paths), on_error="omit") if paths else {}
-    sidecars = {}
-    for sidecar_path, name in paths.items():
-        if sidecar_path not in found:
-            continue
-        try:
-            sidecars[name] = Sidecar.from_json(found[sidecar_path].decode())
-        except ValueError as error:
-            logger.warning("%s: %s", sidecar_path, error)
-    return sidecars
+    remaining = iter(names)
+    while batch := list(itertools.islice(remaining, SIDECARS_AT_ONCE)):
+        paths = [f"{path.rstrip('/')}/{name}.json" for name in batch]
+        found = file_system.cat(paths, on_error="return")
+        for sidecar_path in paths:
+            content = found[sidecar_path]
+            if isinstance(content, FileNotFoundError):
+                continue
+            if isinstance(content, Exception):
+                raise content
+            try:
+                yield Sidecar.from_json(content.decode())
+            except ValueError as error:
+                logger.warning("%s: %s", sidecar_path, error)
 
 
 def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
@@ -112,22 +132,35 @@ def inspect_split(plan: Plan, folder: str) -> SplitState:
     other_settings = [] if record is None else _setting_conflicts(record.settings, plan.settings)
     conflicts = []
     names = shard_names(plan.settings.split, files)
-    sidecars = load_sidecars(folder, [name for name in names if f"{name}.json" in files])
-    finished, todo = {}, []
-    for shard in plan.shards:
-        sidecar = sidecars.get(shard.name)
-        if sidecar and sidecar.plan == shard.plan and files.get(f"{shard.name}.tar") == sidecar.bytes:
-            finished[shard.name] = sidecar
-            continue
-        todo.append(shard)
-        if sidecar and sidecar.plan not in (
-            shard.plan,
-            plan.hash_of(shard.entries[: sidecar.samples + sidecar.errors]),
-        ):
+    planned = {shard.name: shard for shard in plan.shards}
+    finished = set()
+    for sidecar in load_sidecars(folder, [name for name in names if name in planned and f"{name}.json" in files]):
+        shard = planned[sidecar.shard]
+        if sidecar.plan == shard.plan and files.get(f"{shard.name}.tar") == sidecar.bytes:
+            finished.add(shard.name)
+        elif sidecar.plan != shard.plan and not _is_cut(sidecar, shard, plan):
             conflicts.append(f"{shard.name} was made from other inputs or settings")
-    beyond = [name for name, number in names.items() if number >= len(plan.shards)]
+    beyond = [name for name in names if name not in planned]
     conflicts += [f"{name} lies beyond this plan of {len(plan.shards)} shards" for name in beyond]
-    return SplitState(finished, tuple(todo), tuple(other_settings or conflicts))
+    return SplitState(
+        frozenset(finished),
+        sum(planned[name].inputs for name in finished),
+        tuple(shard for shard in plan.shards if shard.name not in finished),
+        tuple(other_settings or conflicts),
+    )
+
+
+def check_writable(folder: str) -> None:
+    """Write and delete a small file, so that an unwritable folder is named before hours of listing; OSError."""
+    url = join(folder, f"writable{TEMPORARY_MARK}{uuid.uuid4().hex}")
+    try:
+        publish(url, b"")
+        delete(url)
+    except Exception as error:  # stores tell of it by exceptions of many libraries
+        message = (
+            f"cannot write to {folder} ({error or repr(error)}); give another --output, or the rights to write there"
+        )
+        raise OSError(message) from error
 
 
 def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> SplitState:
@@ -148,23 +181,40 @@ def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> 
         _delete_others(plan.settings.split, folder, keep=state.finished)
     save_classes(folder, plan.classes)
     record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
-    publish(join(folder, PLAN_FILE), (json.dumps(asdict(record), indent=1) + "\n").encode())
+    save_plan(plan, record, folder)
     return state
 
 
-def finish_split(plan: Plan, folder: str) -> dict[str, Sidecar]:
-    """Write the index if every planned shard is finished, and clear away what killed attempts left.
+def save_plan(plan: Plan, record: PlanRecord, folder: str) -> None:
+    """Put a plan that was just made into the split's folder, if it is not there: its files, and last plan.json."""
+    files = join(folder, PLAN_FOLDER)
+    if load_plan_record(folder) == record and list_files(files) == list_files(plan.files.url):
+        return
+    delete(join(folder, PLAN_FILE))  # at no time does it vouch for the inputs of another plan
+    plan.files.publish(files)
+    publish(join(folder, PLAN_FILE), (json.dumps(asdict(record), indent=1) + "\n").encode())
 
-    Returns the sidecars of the finished shards; where one is missing there is no index.
+
+def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitResult:
+    """Write the index if every planned shard (plan hash by name) is finished, and clear away what killed attempts left.
+
+    Where a shard is missing there is no index.
     """
-    sidecars = load_sidecars(folder, [shard.name for shard in plan.shards])
-    if len(sidecars) == len(plan.shards):
-        save_index(folder, plan.settings.split, shard_infos(folder, list(sidecars.values())))
+    shards: list[ShardInfo] = []
+    reasons = Counter[str]()
+    missing = set(planned)
+    for sidecar in load_sidecars(folder, planned):
+        if sidecar.plan == planned[sidecar.shard]:
+            missing.remove(sidecar.shard)
+            shards.append(shard_info(folder, sidecar))
+            reasons.update(sidecar.reasons)
+    if not missing:
+        save_index(folder, split, shards)
     for place in (folder, join(folder, ERRORS_FOLDER)):
         for name in list_files(place):
             if TEMPORARY_MARK in name:
                 delete(join(place, name))
-    return sidecars
+    return SplitResult(tuple(shards), frozenset(missing), reasons)
 
 
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
@@ -181,11 +231,16 @@ def error_reasons(folder: str, shard: str) -> Counter[str]:
     return Counter(json.loads(line)["reason"] for line in data.splitlines())
 
 
-def shard_infos(folder: str, sidecars: Sequence[Sidecar]) -> list[ShardInfo]:
-    """The index rows of finished shards."""
-    return [
-        ShardInfo(join(folder, f"{row.shard}.tar"), row.samples, row.bytes, row.sha256, row.errors) for row in sidecars
-    ]
+def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
+    """The index row of a finished shard."""
+    url = join(folder, f"{sidecar.shard}.tar")
+    return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
+
+
+def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
+    """Whether this is the last shard of a pilot: it has the first of the planned inputs only."""
+    inputs = sidecar.samples + sidecar.errors
+    return inputs < shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)
 
 
 def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:
@@ -205,7 +260,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _delete_others(split: str, folder: str, keep: dict[str, Sidecar]) -> None:
+def _delete_others(split: str, folder: str, keep: frozenset[str]) -> None:
     """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar."""
     errors = join(folder, ERRORS_FOLDER)
     for name in shard_names(split, list_files(folder)):

@@ -10,14 +10,26 @@ import io
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, BinaryIO
 
+from pipelines.entry_table import PlanHasher, table_entries
+from pipelines.plan_files import PLAN_FOLDER, PlanFiles
 from pipelines.samples import SampleMaker
-from pipelines.shard_plan import PlannedShard, ShardSettings
+from pipelines.shard_plan import ShardSettings
 from spae.media import MediaError
 from spae.publishing import delete, join, publish, publishing
-from spae.records import ERRORS_FOLDER, LABEL_SUFFIX, METADATA_SUFFIX, TEXT_SUFFIX, ClassName, Sidecar
+from spae.records import (
+    ERRORS_FOLDER,
+    LABEL_SUFFIX,
+    METADATA_SUFFIX,
+    TEXT_SUFFIX,
+    ClassName,
+    Sidecar,
+    shard_name,
+)
 from spae.sources import Entry, Source
 
 
@@ -32,6 +44,8 @@ class ShardOutcome:
     """One row an unusable input: key, source_path, reason, details."""
     sha256: str | None = None
     """Of the tar, None where there is none for want of samples."""
+    bytes: int = 0
+    """Of the tar."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -47,46 +61,55 @@ class ShardWriter:
     settings: ShardSettings
     classes: tuple[ClassName, ...]
 
-    def write(self, shard: PlannedShard) -> ShardOutcome:
-        """Write and publish one shard: tar, errors, and last the sidecar that marks it as finished.
+    @cached_property
+    def _hasher(self) -> PlanHasher:
+        return PlanHasher(self.settings, self.classes)
 
-        A shard without a single usable input leaves its errors only: no tar and no sidecar.
+    def write(self, number: int) -> ShardOutcome:
+        """Write and publish the shard of this number: tar, errors, and last the sidecar that marks it as finished.
+
+        Its inputs are those of the plan in the split's folder. A shard without a single usable input leaves its errors
+        only: no tar and no sidecar.
         """
-        outcome = ShardOutcome(shard.name)
+        inputs = PlanFiles(join(self.folder, PLAN_FOLDER)).read(number)
+        outcome = ShardOutcome(shard_name(self.settings.split, number))
         try:
-            with publishing(join(self.folder, f"{shard.name}.tar")) as file:
+            with publishing(join(self.folder, f"{outcome.shard}.tar")) as file:
                 target = _HashingFile(file)
-                self._fill(target, shard, outcome)
+                self._fill(target, table_entries(inputs), outcome)
         except _NoSamplesError:
             self._publish_errors(outcome)
             return outcome
         self._publish_errors(outcome)
-        outcome.sha256 = target.digest.hexdigest()
+        outcome.sha256, outcome.bytes = target.digest.hexdigest(), target.size
         sidecar = Sidecar(
-            shard=shard.name,
+            shard=outcome.shard,
             samples=outcome.samples,
             errors=len(outcome.errors),
-            bytes=target.size,
+            bytes=outcome.bytes,
             sha256=outcome.sha256,
-            plan=shard.plan,
+            plan=self._hasher.hash_of(inputs),
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,
             settings=asdict(self.settings),
         )
-        publish(join(self.folder, f"{shard.name}.json"), sidecar.to_json().encode())
+        publish(join(self.folder, f"{outcome.shard}.json"), sidecar.to_json().encode())
         return outcome
 
-    def _fill(self, target: "_HashingFile", shard: PlannedShard, outcome: ShardOutcome) -> None:
+    def _fill(self, target: "_HashingFile", entries: Sequence[Entry], outcome: ShardOutcome) -> None:
         source = self.settings.source.open()
         names = {row.label: row for row in self.classes}
         with tarfile.open(fileobj=target, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-            for entry in shard.entries:
+            for entry in entries:
                 try:
                     members = sample_members(source, self.settings.samples, entry, names)
                 except MediaError as error:
                     row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
                     outcome.errors.append(row)
                     continue
+                except Exception as error:
+                    error.add_note(f"in the input {entry.path}")
+                    raise
                 for suffix in sorted(members):
                     _add_member(tar, f"{entry.key}.{suffix}", members[suffix])
                 outcome.samples += 1

@@ -26,7 +26,8 @@ INDEX_FILE, INDEX_TABLE, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet
 ERRORS_FOLDER = "errors"
 
 MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
-_KEY = re.compile(rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}")
+KEY_PATTERN = rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}"
+_KEY = re.compile(KEY_PATTERN)
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 _INDEX_SCHEMA = pa.schema(

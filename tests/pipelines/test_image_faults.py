@@ -1,19 +1,13 @@
 import json
 import shutil
-import signal
-import subprocess
-import time
 import zlib
-from pathlib import Path
 
 import pytest
 import webdataset
 
 from pipelines.images import main
 from spae.records import load_index
-from tests.pipelines.folders import add_garbage, digit_folder, digits, digits_command, folder, tree_hashes
-
-ROOT = Path(__file__).parents[2]
+from tests.pipelines.folders import add_garbage, digit_folder, digits, folder
 
 
 def test_garbage_becomes_dead_letters_and_nothing_is_lost(tmp_path, caplog):
@@ -118,29 +112,3 @@ def test_output_inside_of_the_input_is_refused(tmp_path):
     source = digit_folder(tmp_path / "images", 4)
     with pytest.raises(SystemExit):
         folder(source, source / "shards")
-
-
-def killed_run(output, marks):
-    """Start a run in a process of its own and kill it without warning once so many shards are finished."""
-    process = subprocess.Popen(
-        [*digits_command(output), "--samples-per-shard", "1"], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    try:
-        while process.poll() is None and len(list(output.glob("val/val-*.json"))) < marks:
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return process.returncode
-
-
-@pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
-    assert killed_run(tmp_path / "killed", marks=40) == -signal.SIGKILL
-    finished = len(list((tmp_path / "killed").glob("val/*.json")))
-    assert 40 <= finished < 270
-    assert not (tmp_path / "killed/val/index.json").exists()
-    (tmp_path / "killed/val/val-000269.tar.tmp-left").write_bytes(b"half of a tar")
-    assert digits(tmp_path / "killed", "--samples-per-shard", "1") == 0
-    assert digits(tmp_path / "whole", "--samples-per-shard", "1") == 0
-    assert tree_hashes(tmp_path / "killed") == tree_hashes(tmp_path / "whole")

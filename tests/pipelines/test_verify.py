@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.images import main as images
@@ -122,7 +123,14 @@ REPAIRABLE = {
         rewrite(lambda content: [(f"../{content[0][0]}", content[0][1]), *content[1:]]),
         "must be 1 to 90 ASCII",
     ),
-    "key in two shards": (double_key, "occurs again"),
+    "key in two shards": (double_key, "is not planned here"),
+    "lost key": (double_key, "is neither a sample nor an error"),
+    "other order": (rewrite(lambda content: content[4:] + content[:4]), "its samples are not in the planned order"),
+    "missing plan part": (remove("plan/part-00000.parquet"), "plan/ does not hold the inputs that plan.json says"),
+    "damaged plan part": (
+        lambda split: (split / "plan/part-00000.parquet").write_bytes(b"PAR1"),
+        "plan/ does not hold the inputs that plan.json says: 4 shards unknown",
+    ),
 }
 
 
@@ -141,9 +149,10 @@ def test_every_deviation_is_named_and_repaired_to_the_same_bytes(damage, split, 
     assert tree_hashes(split) == tree_hashes(sound)
 
 
-def test_repair_touches_sound_shards_not_at_all(split):
+@pytest.mark.parametrize("lost", ["train-000001.tar", "classes.parquet", "plan/part-00000.parquet", "index.json"])
+def test_repair_touches_sound_shards_not_at_all(split, lost):
     kept = os.stat(split / "train-000000.tar").st_ino
-    os.remove(split / "train-000001.tar")
+    os.remove(split / lost)
     assert verify([str(split), "--repair"]) == 0
     assert os.stat(split / "train-000000.tar").st_ino == kept
 
@@ -167,12 +176,37 @@ def test_a_split_without_its_plan_is_checked_but_not_repaired(split, caplog):
     assert "rerun `python -m pipelines.images`" in caplog.text
 
 
+def test_without_a_plan_keys_of_two_shards_are_seen(split, caplog):
+    double_key(split)
+    os.remove(split / "plan.json")
+    assert verify([str(split)]) == 1
+    assert "train-000001: 1 of its keys occur again, or in an earlier shard" in caplog.text
+
+
+def test_a_vanished_input_is_lost_to_its_own_shard_only_and_named(tmp_path, caplog):
+    source = digit_folder(tmp_path / "images", 30)
+    flags = ["--source", "folder", "--split", "train", "--input", str(source), "--output", str(tmp_path / "shards")]
+    assert images([*flags, "--samples-per-shard", "10"]) == 0
+    split = tmp_path / "shards/train"
+    rows = pq.ParquetFile(split / "plan/part-00000.parquet").read_row_group(1).to_pylist()
+    os.remove(source / rows[0]["path"])
+    before = tree_hashes(split)
+    os.remove(split / "train-000002.tar")
+    assert verify([str(split), "--repair"]) == 0
+    assert tree_hashes(split) == before
+    os.remove(split / "train-000001.tar")
+    assert verify([str(split), "--repair"]) == 0
+    assert "train-000001 has other bytes than before" in caplog.text
+    assert load_index(str(split)).shards[1].errors == 1
+
+
 def test_a_changed_source_is_not_mixed_into_old_shards(tmp_path, caplog):
     source = digit_folder(tmp_path / "images", 30)
     flags = ["--source", "folder", "--split", "train", "--input", str(source), "--output", str(tmp_path / "shards")]
     assert images([*flags, "--samples-per-shard", "10"]) == 0
     next(source.glob("*/*.png")).unlink()
     os.remove(tmp_path / "shards/train/train-000001.tar")
+    os.remove(tmp_path / "shards/train/plan/part-00000.parquet")
     assert verify([str(tmp_path / "shards/train"), "--repair"]) == 1
     assert "no longer holds the inputs of this split" in caplog.text
 

@@ -116,16 +116,20 @@ def make_plan(settings: ShardSettings, limit: int | None = None) -> Plan:
 def shuffled(entries: Iterable[Entry], seed: int) -> Iterator[Entry]:
     """The inputs by the hash of (seed, key), keys made unique: those with a common key stand together in this order.
 
-    The first of them (by path) keeps its key, the others add a hash of their path.
+    The first of them (by path) keeps its key, the others add a hash of their path, and of their number where one path
+    comes several times: a member twice in a tar, a line twice in a list.
     """
-    previous = ""
-    for entry in sorted(entries, key=lambda entry: (_position(seed, entry.key), entry.path)):
+    previous = path = ""
+    repeats = 0
+    for entry in sorted(entries, key=lambda entry: (_position(seed, entry.key), entry.path, entry.offset or 0)):
         check_key(entry.key)
+        repeats = repeats + 1 if (entry.key, entry.path) == (previous, path) else 0
+        path = entry.path
         if entry.key != previous:
             previous = entry.key
             yield entry
         else:
-            digest = hashlib.sha256(entry.path.encode()).hexdigest()[:12]
+            digest = hashlib.sha256(f"{entry.path}{repeats or ''}".encode()).hexdigest()[:12]
             yield replace(entry, key=f"{entry.key[: MAX_KEY_LENGTH - 13]}-{digest}")
 
 

@@ -108,7 +108,7 @@ def verify_split(split: Split) -> Verification:
     class_names = _class_names(split)
     checker = ShardChecker(split.folder, class_names, split.record.settings if split.record else None)
     deviations = [*_folder_deviations(split), *_index_deviations(split)]
-    if not class_names:
+    if class_names is None:
         deviations.append(f"{CLASSES_FILE} is missing or damaged: labels are not checked")
     broken: list[str] = []
     seen: set[str] = set()
@@ -182,12 +182,12 @@ def _repeated(keys: Sequence[str], seen: set[str]) -> Iterator[str]:
         seen.add(key)
 
 
-def _class_names(split: Split) -> dict[int, str]:
-    """Empty where the table is missing or damaged, so that one deviation is not reported for every sample."""
+def _class_names(split: Split) -> dict[int, str] | None:
+    """None where the table is missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_class_names(split.folder)
     except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
-        return {}
+        return None
 
 
 def _folder_deviations(split: Split) -> Iterator[str]:

@@ -5,7 +5,7 @@
     python -m pipelines.images --source imagenet --input ILSVRC2012_img_train.tar --split train --output shards
     python -m pipelines.images --source imagenet --input ILSVRC2012_img_val.tar --annotations ILSVRC2012_devkit_t12 \\
         --split val --output shards
-    python -m pipelines.images --source webdataset --input 'gs://bucket/{00000..00331}.tar' --split train --output shards
+    python -m pipelines.images --source webdataset --input 'gs://cc12m/{00000..00331}.tar' --split train --output shards
     python -m pipelines.images --source parquet --input 'food101/data/train-*.parquet' --split train --output shards
 
 A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on.

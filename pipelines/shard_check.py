@@ -16,6 +16,7 @@ from pipelines.shard_plan import ShardSettings
 from spae.media import STORED_SUFFIXES, MediaError, check_image, decode_image
 from spae.publishing import join, read_bytes
 from spae.records import (
+    CLASSES_FILE,
     ERRORS_FOLDER,
     LABEL_SUFFIX,
     MEDIA_SUFFIXES,
@@ -96,10 +97,10 @@ class ShardChecker:
             yield str(error)
         media = [suffix for suffix in members if suffix in MEDIA_SUFFIXES]
         label = members[LABEL_SUFFIX].decode(errors="replace") if LABEL_SUFFIX in members else None
-        others = {TEXT_SUFFIX, METADATA_SUFFIX, *([LABEL_SUFFIX] if self._needs_label(label) else [])}
+        others = [*([LABEL_SUFFIX] if self._needs_label(label) else []), TEXT_SUFFIX, METADATA_SUFFIX]
         if len(media) != 1 or set(members) != {media[0], *others}:
-            wanted = f"one of {', '.join(MEDIA_SUFFIXES)} with {', '.join(sorted(others))}"
-            yield f"members {sorted(members)} are not {wanted}"
+            wanted = f"{', '.join(MEDIA_SUFFIXES)} with {', '.join(others[:-1])} and {others[-1]}"
+            yield f"members {sorted(members)} are not one of {wanted}"
             return
         data, said = members[media[0]], _metadata(members[METADATA_SUFFIX])
         name = said.get("label_name")
@@ -109,7 +110,8 @@ class ShardChecker:
                 yield f"label {label!r} is not in classes.parquet"
         text = said.get("caption", name or "")
         if members[TEXT_SUFFIX].decode(errors="replace") != text:
-            yield f"txt says {members[TEXT_SUFFIX]!r}, json and classes.parquet {text!r}"
+            place = "json" if "caption" in said else CLASSES_FILE
+            yield f"txt says {members[TEXT_SUFFIX]!r}, {place} {text!r}"
         seen = {"label": label, "label_name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for field_name, value in seen.items():
             if str(said.get(field_name)) != str(value):

@@ -129,7 +129,8 @@ def shuffled(entries: Iterable[Entry], seed: int) -> Iterator[Entry]:
             previous = entry.key
             yield entry
         else:
-            digest = hashlib.sha256(f"{entry.path}{repeats or ''}".encode()).hexdigest()[:12]
+            text = f"{entry.path}|{repeats}" if repeats else entry.path
+            digest = hashlib.sha256(text.encode()).hexdigest()[:12]
             yield replace(entry, key=f"{entry.key[: MAX_KEY_LENGTH - 13]}-{digest}")
 
 

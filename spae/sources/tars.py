@@ -77,6 +77,9 @@ class TarReader:
         if self.file.read(6).startswith(_COMPRESSED):
             yield self._damage("compressed tar: unpack it first")
             return
+        if self.end - self.begin < tarfile.BLOCKSIZE:
+            yield self._damage(TRUNCATED)
+            return
         try:
             yield from self._members()
         except OSError:  # the store's, not the tar's

@@ -2,6 +2,7 @@
 
 import csv
 import posixpath
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ from spae.sources.labels import (
 
 PROTOCOLS = ("file", "gs", "gcs", "s3", "s3a", "http", "https", "abfs", "az", "memory")
 """Of the URLs that a list may hold; fsspec knows others, some of which run commands or open what lies elsewhere."""
+WAITS = (0.2, 1.0, None)
+"""Seconds until a host is asked again; None after the last try."""
 PATH_NAMES = ("url", "path", "file", "filename", "file_name", "image", "image_path", "image_url", "filepath")
 
 
@@ -63,12 +66,7 @@ class ListSource:
         if problem := self._problem(entry.path):
             raise MediaError(problem)
         url = join(posixpath.dirname(self.url), entry.path)
-        if not url.startswith(("http://", "https://")):
-            return read_part(url, 0, None, limit)
-        try:
-            return read_part(url, 0, None, limit)
-        except Exception as error:  # each line may name another host; what its client raises has no common type
-            raise MediaError("cannot be read", repr(error)) from error
+        return _read_web(url, limit) if url.startswith(("http://", "https://")) else read_part(url, 0, None, limit)
 
     def _problem(self, path: str) -> str:
         protocol, colon, _ = path.partition("://")
@@ -92,6 +90,28 @@ class ListSource:
                 yield from _parsed(stream, self.url)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ValueError(f"--input {self.url} is no file; give the list: .csv, .tsv or text") from error
+
+
+def _read_web(url: str, limit: int) -> bytes:
+    """A file of any host; what still fails at the last try is a MediaError."""
+    for wait in WAITS:
+        try:
+            return _stream_web(url, limit)
+        except Exception as error:  # what the client raises has no common type
+            if wait is None or isinstance(error, FileNotFoundError):
+                raise MediaError("cannot be read", repr(error)) from error
+            time.sleep(wait)
+    raise ValueError(f"WAITS={WAITS} must end with None")
+
+
+def _stream_web(url: str, limit: int) -> bytes:
+    """As many bytes as wanted, also of a server that ignores ranges and sends more."""
+    file_system, path = fsspec.url_to_fs(url)
+    data = bytearray()
+    with file_system.open(path, block_size=0, size=1) as stream:  # any size, or one more request asks for it
+        while len(data) < limit and (part := stream.read(limit - len(data))):
+            data += part
+    return bytes(data)
 
 
 def _parsed(stream: TextIO, url: str) -> Iterator[tuple[str, str, str]]:

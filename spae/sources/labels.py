@@ -1,6 +1,7 @@
 """Class names and columns of sources that others made, where these sources name them or people do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from spae.publishing import read_bytes
 from spae.records import ClassName, load_classes
@@ -24,34 +25,40 @@ def named_classes(url: str) -> tuple[ClassName, ...]:
     return tuple(ClassName(label, name) for label, name in enumerate(names) if name)
 
 
-def classes_of(values: set[str]) -> tuple[ClassName, ...]:
-    """The classes of all labels that occur: by their numbers where all are numbers, else sorted names from 0."""
-    if all(parse_label(value) is not None for value in values):
-        return tuple(ClassName(label, str(label)) for label in sorted({int(value) for value in values}))
-    return tuple(ClassName(label, name) for label, name in enumerate(sorted(values)))
-
-
 def parse_label(text: str) -> int | None:
     """A label's number; None where the text is none, or none that tables can hold."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_LABEL else None
 
 
+@dataclass(frozen=True)
 class Labels:
-    """From what a source says of an input's class to its label and problem."""
+    """The classes of a source, and by what text it names them."""
 
-    def __init__(self, classes: Sequence[ClassName]) -> None:
-        self.numbers = {row.label for row in classes}
-        self.names = {row.name: row.label for row in classes}
+    classes: tuple[ClassName, ...]
+    by_text: dict[str, int]
 
-    def find(self, value: str | None) -> tuple[int | None, str]:
-        """The label, and why there is none where the source has labels; a name goes before a number."""
-        if not self.numbers:
+    @classmethod
+    def given(cls, classes: Iterable[ClassName]) -> "Labels":
+        """Classes that are listed somewhere: texts are their numbers, or else their names."""
+        rows = tuple(classes)
+        return cls(rows, {row.name: row.label for row in rows} | {str(row.label): row.label for row in rows})
+
+    @classmethod
+    def occurring(cls, texts: set[str]) -> "Labels":
+        """What occurs: labels are these numbers where all are numbers, else the sorted texts count from 0."""
+        numbers = {number for text in texts if (number := parse_label(text)) is not None}
+        numbered = not any(parse_label(text) is None for text in texts)
+        pairs = [(n, str(n)) for n in sorted(numbers)] if numbered else list(enumerate(sorted(texts)))
+        return cls(tuple(ClassName(*pair) for pair in pairs), {text: label for label, text in pairs})
+
+    def find(self, text: str) -> tuple[int | None, str]:
+        """The label of an input, and why it has none where the source has labels."""
+        if not self.classes:
             return None, ""
-        if value is None or not value.strip():
+        if not text.strip():
             return None, "no label"
-        number = parse_label(value)
-        label = self.names.get(value.strip(), number if number in self.numbers else None)
+        label = self.by_text.get(text, self.by_text.get(str(parse_label(text))))
         return label, "" if label is not None else "unknown label"
 
 

@@ -21,14 +21,13 @@ from spae.sources.labels import (
     TEXT_NAMES,
     Labels,
     choose_column,
-    classes_of,
     named_classes,
 )
 
 PROTOCOLS = ("file", "gs", "gcs", "s3", "s3a", "http", "https", "abfs", "az", "memory")
 """Of the URLs that a list may hold; fsspec knows others, some of which run commands or open what lies elsewhere."""
-WAITS = (0.2, 1.0, None)
-"""Seconds until a host is asked again; None after the last try."""
+WAITS = (0.0, 0.2, 1.0)
+"""Seconds before each time that a host is asked."""
 PATH_NAMES = ("url", "path", "file", "filename", "file_name", "image", "image_path", "image_url", "filepath")
 
 
@@ -46,15 +45,12 @@ class ListSource:
 
     def classes(self) -> tuple[ClassName, ...]:
         """The given classes, or those that occur; none where no line has a label."""
-        if self.annotations:
-            return named_classes(self.annotations)
-        return classes_of({label.strip() for _, label, _ in self._lines() if label.strip()})
+        return self._labels.classes
 
     def entries(self) -> Iterator[Entry]:
         """Every line that is not empty."""
-        labels = Labels(self.classes())
         for path, label_text, text in self._lines():
-            label, problem = labels.find(label_text)
+            label, problem = self._labels.find(label_text)
             if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT_BYTES:
                 text, problem = "", f"a text of over {MAX_TEXT_BYTES} bytes"
             yield Entry(
@@ -80,6 +76,12 @@ class ListSource:
         return "local path in a remote list" if local and not self._is_local else ""
 
     @cached_property
+    def _labels(self) -> Labels:
+        if self.annotations:
+            return Labels.given(named_classes(self.annotations))
+        return Labels.occurring({label for _, label, _ in self._lines() if label})
+
+    @cached_property
     def _is_local(self) -> bool:
         return "://" not in self.url or self.url.startswith("file://")
 
@@ -93,15 +95,17 @@ class ListSource:
 
 
 def _read_web(url: str, limit: int) -> bytes:
-    """A file of any host; what still fails at the last try is a MediaError."""
+    """A file of any host; what fails each time is a MediaError."""
+    failure: Exception | None = None
     for wait in WAITS:
+        time.sleep(wait)
         try:
             return _stream_web(url, limit)
+        except FileNotFoundError as error:
+            raise MediaError("cannot be read", repr(error)) from error
         except Exception as error:  # what the client raises has no common type
-            if wait is None or isinstance(error, FileNotFoundError):
-                raise MediaError("cannot be read", repr(error)) from error
-            time.sleep(wait)
-    raise ValueError(f"WAITS={WAITS} must end with None")
+            failure = error
+    raise MediaError("cannot be read", repr(failure)) from failure
 
 
 def _stream_web(url: str, limit: int) -> bytes:

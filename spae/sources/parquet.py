@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
 from spae.sources.files import path_key
-from spae.sources.labels import MAX_TEXT_BYTES, Labels, classes_of, named_classes
+from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.parquet_rows import Columns, hub_class_names, open_parquet, row_bytes
 from spae.sources.patterns import matching_files
 
@@ -27,9 +28,9 @@ class ParquetSource:
     The image column holds bytes, or structs of bytes and path. Labels are names, or numbers that `annotations`, the
     `huggingface` metadata of the first file or nothing names. Columns that are not given are found by usual names.
 
-    A row cannot be read alone: its whole row group is, and each process keeps the last 256 MB of them. Shards take
-    rows from everywhere, so that a data set beyond that costs (rows a row group) times its own size in reads, 100
-    times with a hub's usual files: such a one is better sharded from tars.
+    A row cannot be read alone, and shards take rows from everywhere: a process unpacks each row group once to its
+    temporary folder, at most 32 GB or half of the free disk. Data beyond that is unpacked again and again, in the worst
+    case (rows a row group) times, 100 with a hub's usual files: such a set is better sharded from tars.
     """
 
     url: str
@@ -38,28 +39,15 @@ class ParquetSource:
 
     def classes(self) -> tuple[ClassName, ...]:
         """The classes that are named, or else those that the label column holds; none without labels."""
-        if self.annotations:
-            return named_classes(self.annotations)
-        root, names = self._files
-        with open_parquet(join(root, names[0])) as file:
-            if names_of_labels := hub_class_names(file.schema_arrow, self.columns.of(file.schema_arrow)):
-                return tuple(ClassName(label, name) for label, name in enumerate(names_of_labels))
-        found: set[str] = set()
-        for name in names:
-            try:
-                found.update(label for label, _, _ in self._rows(name) if label)
-            except MediaError:  # entries() names it
-                continue
-        return classes_of(found)
+        return self._labels.classes
 
     def entries(self) -> Iterator[Entry]:
         """Every row of every file."""
-        labels = Labels(self.classes())
         for name in self._files[1]:
             number = 0
             try:
                 for label_text, text, path in self._rows(name):
-                    label, problem = labels.find(label_text)
+                    label, problem = self._labels.find(label_text)
                     if len(text.encode()) > MAX_TEXT_BYTES:
                         text, problem = "", f"a text of over {MAX_TEXT_BYTES} bytes"
                     key = path_key(path or f"{name.removesuffix('.parquet')}-{number:07d}")
@@ -71,7 +59,21 @@ class ParquetSource:
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
         url = join(self._files[0], entry.path.rpartition("#")[0])
-        return row_bytes(url, self.columns, entry.offset or 0)[:limit]
+        return row_bytes(url, self.columns, entry.offset or 0, limit)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        if self.annotations:
+            return Labels.given(named_classes(self.annotations))
+        root, names = self._files
+        with open_parquet(join(root, names[0])) as file:
+            if hub_names := hub_class_names(file.schema_arrow, self.columns.of(file.schema_arrow)):
+                return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
+        found: set[str] = set()
+        for name in names:
+            with suppress(MediaError):  # entries() names it
+                found.update(label for label, _, _ in self._rows(name) if label)
+        return Labels.occurring(found)
 
     @cached_property
     def _files(self) -> tuple[str, list[str]]:

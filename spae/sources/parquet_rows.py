@@ -1,12 +1,12 @@
 """Columns of Parquet files that others wrote, and the image bytes of single rows of them."""
 
 import bisect
+import functools
+import itertools
 import json
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Lock
 
 import fsspec
 import pyarrow as pa
@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from spae.media import MediaError
 from spae.sources.labels import LABEL_NAMES, TEXT_NAMES, choose_column
+from spae.sources.spool import Spool
 
 IMAGE_NAMES = ("image", "img", "jpg", "png", "image_bytes", "bytes")
-CACHE_BYTES = 256 << 20
-"""Row groups of images that a process keeps; the last one read is kept whatever its size."""
-GROUP_BYTES = 1 << 30
-"""A row group with more image bytes is not read for the sake of one row."""
+BATCH_ROWS = 32
+"""Images that are unpacked at once."""
+READ_BYTES = 1 << 20
+"""What is read of a file at once: without, a whole column of a row group."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
     """An open Parquet file; what is broken in it is a MediaError, here and while the file is read."""
     try:
         with fsspec.open(url, "rb") as stream:
-            yield pq.ParquetFile(stream)
+            yield pq.ParquetFile(stream, buffer_size=READ_BYTES)
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise error if isinstance(error, MediaError) else MediaError("broken Parquet file", repr(error)) from error
     except OSError as error:
@@ -74,56 +75,33 @@ def hub_class_names(schema: pa.Schema, columns: Columns) -> list[str]:
         return []
 
 
-def row_bytes(url: str, columns: Columns, number: int) -> bytes:
-    """The image bytes of a row; MediaError where the file is broken or the row has none."""
-    with _lock:
-        group, row = _place(url, number)
-        data = _group(url, columns, group)[row].as_py()
+def row_bytes(url: str, columns: Columns, number: int, limit: int) -> bytes:
+    """The image bytes of a row, cut after `limit`; MediaError where the file is broken or the row has none."""
+    starts = _group_starts(url)
+    group = bisect.bisect_right(starts, number) - 1
+    unpack = functools.partial(_unpacked, url, columns, group)
+    data = _spool.read((url, columns, group), number - starts[group], unpack, limit)
     if data is None:
         raise MediaError("no image bytes")
-    return bytes(data)
+    return data
 
 
-_lock = Lock()
-_starts: OrderedDict[str, list[int]] = OrderedDict()
-"""First row of each row group, by URL."""
-_groups: OrderedDict[tuple[str, Columns, int], pa.ChunkedArray] = OrderedDict()
-"""Image bytes, least recently used first."""
+_spool = Spool()
 
 
-def _place(url: str, number: int) -> tuple[int, int]:
-    """Row group and row inside of it."""
-    if url not in _starts:
-        with open_parquet(url) as file:
-            starts, row = [], 0
-            for group in range(file.num_row_groups):
-                starts.append(row)
-                row += file.metadata.row_group(group).num_rows
-        _starts[url] = starts
-        while len(_starts) > 1024:
-            _starts.popitem(last=False)
-    group = bisect.bisect_right(_starts[url], number) - 1
-    return group, number - _starts[url][group]
+@functools.lru_cache(maxsize=1024)
+def _group_starts(url: str) -> list[int]:
+    """First row of each row group."""
+    with open_parquet(url) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    return [0, *itertools.accumulate(sizes)]
 
 
-def _group(url: str, columns: Columns, group: int) -> pa.ChunkedArray:
-    key = (url, columns, group)
-    if key not in _groups:
-        with open_parquet(url) as file:
-            name = columns.of(file.schema_arrow).image
-            info = file.metadata.row_group(group)
-            parts = [info.column(index) for index in range(info.num_columns)]
-            size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema == name)
-            if size > GROUP_BYTES:
-                raise MediaError("row group too large", f"{size} bytes, at most {GROUP_BYTES}")
-            column = file.read_row_group(group, columns=[name]).column(0)
-        _groups[key] = column if "." not in name else _field(column, "bytes")
-        while len(_groups) > 1 and sum(array.nbytes for array in _groups.values()) > CACHE_BYTES:
-            _groups.popitem(last=False)
-    _groups.move_to_end(key)
-    return _groups[key]
-
-
-def _field(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    chunks = [chunk.field(name) for chunk in column.chunks]
-    return pa.chunked_array(chunks, type=column.type.field(name).type)
+def _unpacked(url: str, columns: Columns, group: int) -> Iterator[bytes | None]:
+    """The images of a row group, a few at a time in memory."""
+    with open_parquet(url) as file:
+        name, _, member = columns.of(file.schema_arrow).image.partition(".")
+        leaf = f"{name}.{member}" if member else name
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[leaf]):
+            array = batch.column(name)
+            yield from (array.field(member) if member else array).to_pylist()

@@ -7,24 +7,25 @@ import fsspec
 from braceexpand import braceexpand
 
 
-def matching_files(url: str, suffix: str) -> tuple[str, list[str]]:
+def matching_files(url: str, *suffixes: str) -> tuple[str, list[str]]:
     """The folder, and below it the sorted paths of the files that a folder, file, or pattern names.
 
     Braces are expanded as in shells ('{000..099}'), `*`, `?` and `[...]` match names. ValueError where there are none,
-    or a named file has another suffix.
+    or a named file has other suffixes.
     """
     file_system, path = fsspec.url_to_fs(url)
     if re.search(r"[*?\[{]", path):
         paths = [found for part in braceexpand(path) for found in file_system.glob(part)]
         root = posixpath.dirname(re.split(r"[*?\[{]", path)[0])
     elif file_system.isdir(path):
-        paths, root = [found for found in file_system.find(path) if found.endswith(suffix)], path.rstrip("/")
+        paths, root = [found for found in file_system.find(path) if found.endswith(suffixes)], path.rstrip("/")
     else:
         paths, root = [path] if file_system.exists(path) else [], posixpath.dirname(path)
     if not paths:
+        kind = suffixes[0]
         raise ValueError(
-            f"--input {url} names no {suffix} file; give a folder of them, one, or a pattern such as *{suffix}"
+            f"--input {url} names no {kind} file; give a folder of them, one, or a pattern such as *{kind}"
         )
-    if others := [found for found in paths if not found.endswith(suffix)]:
-        raise ValueError(f"--input {url} names {others[0]}, which does not end with {suffix}")
+    if others := [found for found in paths if not found.endswith(suffixes)]:
+        raise ValueError(f"--input {url} names {others[0]}, which does not end with {' or '.join(suffixes)}")
     return str(file_system.unstrip_protocol(root)), sorted({found.removeprefix(f"{root}/") for found in paths})

@@ -24,7 +24,7 @@ MAX_HEADER_BYTES = 1 << 20
 """A longer PAX header or file name is an attack or damage."""
 THREADS = 8
 """Tars that are listed at once; on a store each waits for its own requests."""
-TRUNCATED = "truncated tar"
+TRUNCATED, COMPRESSED = "truncated tar", "compressed tar: unpack it first"
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 Item = TypeVar("Item")
@@ -75,7 +75,7 @@ class TarReader:
         """All members but folders, in order; last one without a name where the tar is cut, broken or compressed."""
         self.file.seek(self.begin)
         if self.file.read(6).startswith(_COMPRESSED):
-            yield self._damage("compressed tar: unpack it first")
+            yield self._damage(COMPRESSED)
             return
         if self.end - self.begin < tarfile.BLOCKSIZE:
             yield self._damage(TRUNCATED)

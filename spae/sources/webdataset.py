@@ -10,11 +10,13 @@ from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
 from spae.sources.files import path_key, read_part
-from spae.sources.labels import MAX_TEXT_BYTES, Labels, classes_of, named_classes
+from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.patterns import matching_files
 from spae.sources.tars import TarMember, TarRange, map_in_order, open_tar
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Compressed ones are listed to be named as problems."""
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")  # as webdataset parts names: key, suffix from the first dot on
 
 
@@ -31,19 +33,14 @@ class WebDatasetSource:
     annotations: str = ""
 
     def classes(self) -> tuple[ClassName, ...]:
-        """The given classes, or else one for each label that occurs, named by its number; none without labels."""
-        if self.annotations:
-            return named_classes(self.annotations)
-        if not any(sample.label for sample in next((found for found in self._samples() if found), [])):
-            return ()
-        return classes_of({sample.label for found in self._samples() for sample in found if sample.label})
+        """The given classes, or those that occur; none without labels."""
+        return self._labels.classes
 
     def entries(self) -> Iterator[Entry]:
         """Every sample, and every member that belongs to none."""
-        labels = Labels(self.classes())
         for samples in self._samples():
             for sample in samples:
-                yield sample.entry(labels)
+                yield sample.entry(self._labels)
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
@@ -51,12 +48,20 @@ class WebDatasetSource:
         return read_part(join(self._root, tar), entry.offset or 0, entry.size, limit)
 
     @cached_property
+    def _labels(self) -> Labels:
+        if self.annotations:
+            return Labels.given(named_classes(self.annotations))
+        if not any(sample.label for sample in next((found for found in self._samples() if found), [])):
+            return Labels.occurring(set())
+        return Labels.occurring({sample.label for found in self._samples() for sample in found if sample.label})
+
+    @cached_property
     def _root(self) -> str:
-        return matching_files(self.url, ".tar")[0]
+        return matching_files(self.url, *TAR_SUFFIXES)[0]
 
     def _samples(self) -> Iterator[list["_Sample"]]:
         """The samples of each tar."""
-        root, names = matching_files(self.url, ".tar")
+        root, names = matching_files(self.url, *TAR_SUFFIXES)
         return map_in_order(_samples_of, [TarRange(join(root, name), name) for name in names])
 
 

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from spae.media import MediaError
-from spae.sources import SourceSettings, parquet_rows
+from spae.sources import SourceSettings, parquet_rows, spool
 from tests.image_layouts import jpegs
 
 LIMIT = 1 << 24
@@ -106,23 +107,36 @@ def test_a_broken_file_costs_one_entry_and_lost_bytes_one_each(hub):
     assert found.read(second, LIMIT) == b"y"
 
 
-def test_row_groups_are_kept_within_bounds(tmp_path, monkeypatch):
+def test_row_groups_are_unpacked_once_and_kept_within_bounds(tmp_path, monkeypatch):
     pq.write_table(hub_table(), tmp_path / "a.parquet", row_group_size=2)
     found = source(tmp_path)
     entries = list(found.entries())
-    reads = []
-    whole = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda self, group, **kw: reads.append(group) or whole(self, group, **kw)
-    )
+    unpacked = []
+    whole = parquet_rows._unpacked
+    monkeypatch.setattr(parquet_rows, "_spool", spool.Spool())
+    monkeypatch.setattr(parquet_rows, "_unpacked", lambda *group: unpacked.append(group[-1]) or whole(*group))
     for entry in [*entries, *entries]:
-        found.read(entry, LIMIT)
-    assert reads == list(range(6))
-    monkeypatch.setattr(parquet_rows, "CACHE_BYTES", 1)
-    parquet_rows._groups.clear()
-    for entry in entries[::2]:
-        found.read(entry, LIMIT)
-        assert len(parquet_rows._groups) == 1
-    monkeypatch.setattr(parquet_rows, "GROUP_BYTES", 10)
+        assert found.read(entry, LIMIT) == PICTURES[entry.offset]
+    assert unpacked == list(range(6))
+    folder = Path(parquet_rows._spool.folder.name)
+    assert len(list(folder.iterdir())) == 6
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 10_000)
+    pq.write_table(hub_table(), tmp_path / "b.parquet", row_group_size=2)
+    for entry in source(tmp_path / "b.parquet").entries():
+        assert found.read(entry, LIMIT) == PICTURES[entry.offset]
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
     with pytest.raises(MediaError, match="row group too large"):
         found.read(entries[0], LIMIT)
+
+
+def test_an_unpacked_folder_goes_with_its_owner(tmp_path):
+    kept = spool.Spool()
+    assert kept.read("a", 1, lambda: [b"x", b"words"], 3) == b"wor"
+    assert kept.read("a", 0, list, 3) == b"x"
+    with pytest.raises(MediaError, match="row 2 of 2"):
+        kept.read("a", 2, list, 3)
+    folder = Path(kept.folder.name)
+    assert folder.is_dir()
+    del kept
+    assert not folder.exists()

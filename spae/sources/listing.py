@@ -51,11 +51,9 @@ class ListSource:
         """Every line that is not empty."""
         for path, label_text, text in self._lines():
             label, problem = self._labels.find(label_text)
-            if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT_BYTES:
+            if len(text.encode()) > MAX_TEXT_BYTES:
                 text, problem = "", f"a text of over {MAX_TEXT_BYTES} bytes"
-            yield Entry(
-                path_key(_place(path)), readable(path), label, None, self._problem(path) or problem, text=readable(text)
-            )
+            yield Entry(path_key(_place(path)), readable(path), label, None, self._problem(path) or problem, text=text)
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The file's bytes, cut after `limit`."""
@@ -127,7 +125,7 @@ def _parsed(stream: TextIO, url: str) -> Iterator[tuple[str, str, str]]:
             places = [names.index(name) if name else len(row) for name in chosen]
         else:
             path, label, text = (row[place].strip() if place < len(row) else "" for place in places)
-            yield path, label, text
+            yield path, readable(label), readable(text)
 
 
 def _rows(stream: TextIO, url: str) -> Iterator[list[str]]:

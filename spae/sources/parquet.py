@@ -67,8 +67,9 @@ class ParquetSource:
             return Labels.given(named_classes(self.annotations))
         root, names = self._files
         with open_parquet(join(root, names[0])) as file:
-            if hub_names := hub_class_names(file.schema_arrow, self.columns.of(file.schema_arrow)):
-                return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
+            schema = file.schema_arrow
+        if hub_names := hub_class_names(schema, self.columns.of(schema)):
+            return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
         found: set[str] = set()
         for name in names:
             with suppress(MediaError):  # entries() names it

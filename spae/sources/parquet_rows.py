@@ -58,11 +58,11 @@ def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
             yield pq.ParquetFile(stream, buffer_size=READ_BYTES)
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise error if isinstance(error, MediaError) else MediaError("broken Parquet file", repr(error)) from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise MediaError("cannot be read", type(error).__name__) from error
     except OSError as error:
-        if (
-            type(error) is not OSError or error.errno is not None
-        ):  # the store's; Arrow's own for damaged pages have none
-            raise
+        if type(error) is not OSError or error.errno is not None:
+            raise  # the store's; Arrow's for damaged pages have no number
         raise MediaError("broken Parquet file", repr(error)) from error
 
 

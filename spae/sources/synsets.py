@@ -1,5 +1,6 @@
 """WordNet ids, their names, and the ground truth of ILSVRC2012's validation images, from the files people have."""
 
+import functools
 import importlib.util
 import io
 import posixpath
@@ -64,6 +65,7 @@ def load_annotations(url: str) -> Annotations:
     return found
 
 
+@functools.lru_cache(maxsize=1)
 def shipped_names() -> dict[str, str]:
     """First name of the synsets of ImageNet-1k and -21k by wnid, as the timm package lists them; empty without it.
 

@@ -56,32 +56,33 @@ class TarMember:
 
 @contextmanager
 def open_tar(tar: TarRange) -> Iterator["TarReader"]:
-    """A tar, opened for one pass over its members."""
+    """A tar, opened for one pass over its members; one that cannot be opened has this as its problem."""
     file_system, path = fsspec.url_to_fs(tar.url)
-    with file_system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead") as file:
+    try:
+        file = file_system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        yield TarReader(io.BytesIO(), 0, None, "cannot be read")
+        return
+    with file:
         yield TarReader(file, tar.begin, tar.size)
 
 
 class TarReader:
     """One pass over the members of an open tar, during which small ones can be read."""
 
-    def __init__(self, file: BinaryIO, begin: int, size: int | None) -> None:
-        self.file, self.begin = file, begin
+    def __init__(self, file: BinaryIO, begin: int, size: int | None, problem: str = "") -> None:
+        self.file, self.begin, self.problem = file, begin, problem
         self.end = file.seek(0, io.SEEK_END)
         if size is not None:
             self.end = min(self.end, begin + size)
 
     def __iter__(self) -> Iterator[TarMember]:
         """All members but folders, in order; last one without a name where the tar is cut, broken or compressed."""
-        self.file.seek(self.begin)
-        if self.file.read(6).startswith(_COMPRESSED):
-            yield self._damage(COMPRESSED)
-            return
-        if self.end - self.begin < tarfile.BLOCKSIZE:
-            yield self._damage(TRUNCATED)
-            return
         try:
-            yield from self._members()
+            if problem := self.problem or self._first_problem():
+                yield self._damage(problem)
+            else:
+                yield from self._members()
         except OSError:  # the store's, not the tar's
             raise
         except Exception:  # tarfile raises many types on hostile headers, UnicodeError and RecursionError among them
@@ -119,6 +120,12 @@ class TarReader:
 
     def _damage(self, problem: str) -> TarMember:
         return TarMember("", self.begin, 0, problem)
+
+    def _first_problem(self) -> str:
+        self.file.seek(self.begin)
+        if self.file.read(6).startswith(_COMPRESSED):
+            return COMPRESSED
+        return TRUNCATED if self.end - self.begin < tarfile.BLOCKSIZE else ""
 
     def _end_problem(self, offset: int) -> str:
         """What is wrong where tarfile finds no further header and stops: a block of zeros should stand there."""

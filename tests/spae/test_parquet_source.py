@@ -80,7 +80,7 @@ def test_columns_can_be_named(tmp_path):
     assert [found.read(entry, LIMIT) for entry in entries] == list(PICTURES[:3])
     with pytest.raises(ValueError, match="no column of image bytes"):
         source(tmp_path).classes()
-    with pytest.raises(ValueError, match="--label-column what is none of the columns pixels"):
+    with pytest.raises(ValueError, match=r"^--label-column what is none of the columns pixels"):
         source(tmp_path, **{**columns, "label_column": "what"}).classes()
     with pytest.raises(ValueError, match="kind is int64"):
         source(tmp_path, image_column="kind").classes()

@@ -42,6 +42,22 @@ class FileItem:
         return {"file": "", "directory": "a linked folder inside a class"}.get(self.kind, self.kind)
 
 
+@dataclass(frozen=True)
+class Place:
+    """A file: a URL, and its path below that where it has one.
+
+    File names come from anywhere: as part of a URL, one that holds '://' or '::' would open something else.
+    """
+
+    url: str
+    path: str = ""
+
+    def locate(self) -> tuple[Any, str]:
+        """The file system, opened, and the file's path there."""
+        file_system, root = fsspec.url_to_fs(self.url)
+        return file_system, f"{root.rstrip('/')}/{self.path}" if self.path else root
+
+
 def list_folder(url: str) -> list[FileItem]:
     """What lies directly in a folder, sorted by name; FileNotFoundError or NotADirectoryError where there is none."""
     file_system, root = fsspec.url_to_fs(url)
@@ -57,9 +73,9 @@ def find_files(url: str, folder: str) -> Iterator[FileItem]:
         yield FileItem.listed(file_system, row)
 
 
-def read_part(url: str, begin: int, size: int | None, limit: int) -> bytes:
+def read_part(place: Place, begin: int, size: int | None, limit: int) -> bytes:
     """`size` bytes of a file from `begin` on (None: to its end), cut after `limit`; MediaError where they are lost."""
-    file_system, path = fsspec.url_to_fs(url)
+    file_system, path = place.locate()
     wanted = limit if size is None else min(size, limit)
     if not wanted:
         return b""

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import FileItem, find_files, is_text, list_folder, path_key, read_part, readable
+from spae.sources.files import FileItem, Place, find_files, is_text, list_folder, path_key, read_part, readable
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class FolderSource:
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The file's bytes, cut after `limit`."""
-        return read_part(join(self.url, entry.path), 0, None, limit)
+        return read_part(Place(self.url, entry.path), 0, None, limit)
 
     def _top(self) -> list[FileItem]:
         try:

@@ -8,10 +8,9 @@ from functools import cached_property
 
 import fsspec
 
-from spae.publishing import join
 from spae.records import ClassName, safe_key
 from spae.sources.base import Entry
-from spae.sources.files import FileItem, find_files, is_text, list_folder, read_part, readable
+from spae.sources.files import FileItem, Place, find_files, is_text, list_folder, read_part, readable
 from spae.sources.synsets import WNID, Annotations, load_annotations, shipped_names
 from spae.sources.tars import TRUNCATED, TarRange, map_in_order, open_tar
 
@@ -65,9 +64,9 @@ class ImageNetSource:
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
         if entry.offset is None:
-            return read_part(join(self.url, entry.path), 0, None, limit)
-        tar = join(self.url, f"{entry.path.split('/')[0]}.tar") if self._is_folder else self.url
-        return read_part(tar, entry.offset, entry.size, limit)
+            return read_part(Place(self.url, entry.path), 0, None, limit)
+        tar = f"{entry.path.split('/')[0]}.tar" if self._is_folder else ""
+        return read_part(Place(self.url, tar), entry.offset, entry.size, limit)
 
     @cached_property
     def _annotations(self) -> Annotations:
@@ -87,15 +86,15 @@ class ImageNetSource:
         if self._is_folder:
             for item in list_folder(self.url):
                 if item.kind == "file" and (match := _SYNSET_TAR.fullmatch(item.name)):
-                    tars.append(TarRange(join(self.url, item.name), match[1]))
+                    tars.append(TarRange(Place(self.url, item.name), match[1]))
                 else:
                     others.append(_file_entry(item, item.name, "beside the tars of the synsets"))
         else:
-            with open_tar(TarRange(self.url, "")) as reader:
+            with open_tar(TarRange(Place(self.url), "")) as reader:
                 for member in reader:
                     match = _SYNSET_TAR.fullmatch(posixpath.basename(member.name))
                     if match and member.problem in ("", TRUNCATED):
-                        tars.append(TarRange(self.url, match[1], member.offset, member.size))
+                        tars.append(TarRange(Place(self.url), match[1], member.offset, member.size))
                     elif member.problem or tars:
                         path = member.name or posixpath.basename(self.url)
                         problem = member.problem or "beside the tars of the synsets"
@@ -130,7 +129,7 @@ class ImageNetSource:
             for item in list_folder(self.url):
                 yield from self._folder_entries(item)
         else:
-            yield from _tar_entries(TarRange(self.url, ""))
+            yield from _tar_entries(TarRange(Place(self.url), ""))
 
     def _folder_entries(self, item: FileItem) -> Iterator[Entry]:
         if item.kind != "directory":
@@ -148,7 +147,7 @@ def _is_synset_folder(item: FileItem) -> bool:
 def _tar_entries(tar: TarRange) -> Iterator[Entry]:
     with open_tar(tar) as reader:
         for member in reader:
-            path = "/".join(name for name in (tar.name, member.name) if name) or posixpath.basename(tar.url)
+            path = "/".join(name for name in (tar.name, member.name) if name) or posixpath.basename(tar.file.url)
             yield Entry(_key(path), path, None, member.size, member.problem, member.offset)
 
 

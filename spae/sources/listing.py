@@ -11,10 +11,9 @@ from typing import TextIO
 import fsspec
 
 from spae.media import MediaError
-from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import is_text, path_key, read_part, readable
+from spae.sources.files import Place, is_text, path_key, read_part, readable
 from spae.sources.labels import (
     LABEL_NAMES,
     MAX_TEXT_BYTES,
@@ -59,8 +58,9 @@ class ListSource:
         """The file's bytes, cut after `limit`."""
         if problem := self._problem(entry.path):
             raise MediaError(problem)
-        url = join(posixpath.dirname(self.url), entry.path)
-        return _read_web(url, limit) if url.startswith(("http://", "https://")) else read_part(url, 0, None, limit)
+        alone = "://" in entry.path or entry.path.startswith("/")
+        place = Place(entry.path) if alone else Place(posixpath.dirname(self.url), entry.path)
+        return _read_web(place, limit) if place.url.startswith("http") else read_part(place, 0, None, limit)
 
     def _problem(self, path: str) -> str:
         protocol, colon, _ = path.partition("://")
@@ -92,13 +92,13 @@ class ListSource:
             raise ValueError(f"--input {self.url} is no file; give the list: .csv, .tsv or text") from error
 
 
-def _read_web(url: str, limit: int) -> bytes:
+def _read_web(place: Place, limit: int) -> bytes:
     """A file of any host; what fails each time is a MediaError."""
     failure: Exception | None = None
     for wait in WAITS:
         time.sleep(wait)
         try:
-            return _stream_web(url, limit)
+            return _stream_web(place, limit)
         except FileNotFoundError as error:
             raise MediaError("cannot be read", repr(error)) from error
         except Exception as error:  # what the client raises has no common type
@@ -106,9 +106,9 @@ def _read_web(url: str, limit: int) -> bytes:
     raise MediaError("cannot be read", repr(failure)) from failure
 
 
-def _stream_web(url: str, limit: int) -> bytes:
+def _stream_web(place: Place, limit: int) -> bytes:
     """As many bytes as wanted, also of a server that ignores ranges and sends more."""
-    file_system, path = fsspec.url_to_fs(url)
+    file_system, path = place.locate()
     data = bytearray()
     with file_system.open(path, block_size=0, size=1) as stream:  # any size, or one more request asks for it
         while len(data) < limit and (part := stream.read(limit - len(data))):

@@ -9,10 +9,9 @@ from functools import cached_property
 import pyarrow as pa
 
 from spae.media import MediaError
-from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import path_key
+from spae.sources.files import Place, path_key
 from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.parquet_rows import Columns, hub_class_names, open_parquet, row_bytes
 from spae.sources.patterns import matching_files
@@ -58,15 +57,15 @@ class ParquetSource:
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
-        url = join(self._files[0], entry.path.rpartition("#")[0])
-        return row_bytes(url, self.columns, entry.offset or 0, limit)
+        place = Place(self._files[0], entry.path.rpartition("#")[0])
+        return row_bytes(place, self.columns, entry.offset or 0, limit)
 
     @cached_property
     def _labels(self) -> Labels:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
         root, names = self._files
-        with open_parquet(join(root, names[0])) as file:
+        with open_parquet(Place(root, names[0])) as file:
             schema = file.schema_arrow
         if hub_names := hub_class_names(schema, self.columns.of(schema)):
             return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
@@ -88,7 +87,7 @@ class ParquetSource:
 
     def _rows(self, name: str) -> Iterator[tuple[str, str, str]]:
         """Label, text and image path of each row, as text; MediaError where the file is broken."""
-        with open_parquet(join(self._files[0], name)) as file:
+        with open_parquet(Place(self._files[0], name)) as file:
             columns = self.columns.of(file.schema_arrow)
             wanted = [column for column in (columns.label, columns.text, columns.path) if column]
             batches = file.iter_batches(BATCH_ROWS, columns=wanted) if wanted else ()

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spae.media import MediaError
+from spae.sources.files import Place
 from spae.sources.labels import LABEL_NAMES, TEXT_NAMES, choose_column
 from spae.sources.spool import Spool
 
@@ -51,10 +51,11 @@ class Columns:
 
 
 @contextmanager
-def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(place: Place) -> Iterator[pq.ParquetFile]:
     """An open Parquet file; what is broken in it is a MediaError, here and while the file is read."""
     try:
-        with fsspec.open(url, "rb") as stream:
+        file_system, path = place.locate()
+        with file_system.open(path, "rb") as stream:
             yield pq.ParquetFile(stream, buffer_size=READ_BYTES)
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise error if isinstance(error, MediaError) else MediaError("broken Parquet file", repr(error)) from error
@@ -75,12 +76,12 @@ def hub_class_names(schema: pa.Schema, columns: Columns) -> list[str]:
         return []
 
 
-def row_bytes(url: str, columns: Columns, number: int, limit: int) -> bytes:
+def row_bytes(place: Place, columns: Columns, number: int, limit: int) -> bytes:
     """The image bytes of a row, cut after `limit`; MediaError where the file is broken or the row has none."""
-    starts = _group_starts(url)
+    starts = _group_starts(place)
     group = bisect.bisect_right(starts, number) - 1
-    unpack = functools.partial(_unpacked, url, columns, group)
-    data = _spool.read((url, columns, group), number - starts[group], unpack, limit)
+    unpack = functools.partial(_unpacked, place, columns, group)
+    data = _spool.read((place, columns, group), number - starts[group], unpack, limit)
     if data is None:
         raise MediaError("no image bytes")
     return data
@@ -90,16 +91,16 @@ _spool = Spool()
 
 
 @functools.lru_cache(maxsize=1024)
-def _group_starts(url: str) -> list[int]:
+def _group_starts(place: Place) -> list[int]:
     """First row of each row group."""
-    with open_parquet(url) as file:
+    with open_parquet(place) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return [0, *itertools.accumulate(sizes)]
 
 
-def _unpacked(url: str, columns: Columns, group: int) -> Iterator[bytes | None]:
+def _unpacked(place: Place, columns: Columns, group: int) -> Iterator[bytes | None]:
     """The images of a row group, a few at a time in memory."""
-    with open_parquet(url) as file:
+    with open_parquet(place) as file:
         name, _, member = columns.of(file.schema_arrow).image.partition(".")
         leaf = f"{name}.{member}" if member else name
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[leaf]):

@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
-import fsspec
-
-from spae.sources.files import is_text, readable
+from spae.sources.files import Place, is_text, readable
 
 BLOCK_BYTES = 8192
 """What one read of a remote tar fetches: several headers where members are small, few pixels where they are large."""
@@ -35,9 +33,9 @@ Result = TypeVar("Result")
 class TarRange:
     """A tar: a whole file, or the member of another tar that lies in these bytes."""
 
-    url: str
+    file: Place
     name: str
-    """Its path below the source."""
+    """How the source calls it."""
     begin: int = 0
     size: int | None = None
     """None: to the end of the file."""
@@ -57,7 +55,7 @@ class TarMember:
 @contextmanager
 def open_tar(tar: TarRange) -> Iterator["TarReader"]:
     """A tar, opened for one pass over its members; one that cannot be opened has this as its problem."""
-    file_system, path = fsspec.url_to_fs(tar.url)
+    file_system, path = tar.file.locate()
     try:
         file = file_system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
     except (FileNotFoundError, PermissionError, IsADirectoryError):

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from spae.publishing import join
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import path_key, read_part
+from spae.sources.files import Place, path_key, read_part
 from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.patterns import matching_files
 from spae.sources.tars import TarMember, TarRange, map_in_order, open_tar
@@ -45,7 +44,7 @@ class WebDatasetSource:
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
         tar = entry.path[: entry.path.index(".tar#") + len(".tar")]
-        return read_part(join(self._root, tar), entry.offset or 0, entry.size, limit)
+        return read_part(Place(self._root, tar), entry.offset or 0, entry.size, limit)
 
     @cached_property
     def _labels(self) -> Labels:
@@ -62,7 +61,7 @@ class WebDatasetSource:
     def _samples(self) -> Iterator[list["_Sample"]]:
         """The samples of each tar."""
         root, names = matching_files(self.url, *TAR_SUFFIXES)
-        return map_in_order(_samples_of, [TarRange(join(root, name), name) for name in names])
+        return map_in_order(_samples_of, [TarRange(Place(root, name), name) for name in names])
 
 
 @dataclass

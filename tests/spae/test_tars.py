@@ -6,7 +6,7 @@ import pytest
 
 from spae.media import MediaError
 from spae.records import check_key
-from spae.sources.files import read_part
+from spae.sources.files import Place, read_part
 from spae.sources.tars import TarRange, map_in_order, open_tar
 from spae.sources.webdataset import WebDatasetSource
 from tests.image_layouts import add_links, jpegs, tar_bytes
@@ -15,7 +15,7 @@ PICTURES = [(f"{i}.jpg", data) for i, data in enumerate(jpegs(6))]
 
 
 def members(url, **position):
-    with open_tar(TarRange(str(url), "", **position)) as reader:
+    with open_tar(TarRange(Place(str(url)), "", **position)) as reader:
         return [(member.name, member.problem, member) for member in reader]
 
 
@@ -33,7 +33,7 @@ def written(tmp_path, data):
 def test_members_are_ranges_of_the_file(tmp_path, form):
     long = [(f"{'deep/' * 40}{'x' * 120}.jpg", PICTURES[0][1])] if form != tarfile.USTAR_FORMAT else []
     path = written(tmp_path, tar_bytes([*PICTURES, *long], format=form))
-    found = {name: read_part(str(path), m.offset, m.size, 1 << 20) for name, _, m in members(path)}
+    found = {name: read_part(Place(str(path)), m.offset, m.size, 1 << 20) for name, _, m in members(path)}
     assert found == dict([*PICTURES, *long])
 
 
@@ -42,7 +42,7 @@ def test_a_tar_inside_of_a_tar_needs_no_unpacking(tmp_path):
     path = written(tmp_path, tar_bytes([("first", b"x" * 1000), ("inner.tar", inner), ("last", b"y")]))
     outer = {name: member for name, _, member in members(path)}["inner.tar"]
     found = members(path, begin=outer.offset, size=outer.size)
-    assert {name: read_part(str(path), m.offset, m.size, 1 << 20) for name, _, m in found} == dict(PICTURES)
+    assert {name: read_part(Place(str(path)), m.offset, m.size, 1 << 20) for name, _, m in found} == dict(PICTURES)
 
 
 def test_names_that_lead_elsewhere_and_links_are_named(tmp_path):
@@ -66,7 +66,7 @@ def test_what_stands_before_a_cut_is_used(tmp_path, share):
     found = members(path)
     assert [problem for _, problem, _ in found if problem] == ["truncated tar"]
     for name, problem, member in found:
-        assert problem or read_part(str(path), member.offset, member.size, 1 << 20) == dict(PICTURES)[name]
+        assert problem or read_part(Place(str(path)), member.offset, member.size, 1 << 20) == dict(PICTURES)[name]
 
 
 def test_every_cut_is_seen(tmp_path):
@@ -143,7 +143,7 @@ def test_mutated_tars_never_crash(tmp_path):
         for _, problem, member in members(path):
             assert 0 <= member.offset <= path.stat().st_size
             assert member.offset + member.size <= path.stat().st_size
-            assert problem or read_part(str(path), member.offset, member.size, 1 << 20) is not None
+            assert problem or read_part(Place(str(path)), member.offset, member.size, 1 << 20) is not None
         for entry in WebDatasetSource(str(path)).entries() if attempt % 5 == 0 else ():
             check_key(entry.key)
             entry.path.encode()
@@ -167,7 +167,7 @@ def test_listing_fetches_headers_and_not_pictures(monkeypatch):
         "_open",
         lambda self, path, mode="rb", **options: Remote(self, path, mode, size=len(data), **options),
     )
-    with open_tar(TarRange("memory://remote.tar", "")) as reader:
+    with open_tar(TarRange(Place("memory://remote.tar"), "")) as reader:
         texts = [reader.read(member, 1000) for member in reader if member.name.endswith("txt")]
     assert texts == [b"words" * 20] * 50
     assert len(fetched) <= 50 + 3
@@ -176,12 +176,12 @@ def test_listing_fetches_headers_and_not_pictures(monkeypatch):
 
 def test_lost_bytes_are_media_errors(tmp_path):
     path = written(tmp_path, b"0123456789")
-    assert read_part(str(path), 2, 4, 100) == b"2345"
-    assert read_part(str(path), 2, 4, 3) == b"234"
-    assert read_part(str(path), 2, None, 100) == b"23456789"
+    assert read_part(Place(str(path)), 2, 4, 100) == b"2345"
+    assert read_part(Place(str(path)), 2, 4, 3) == b"234"
+    assert read_part(Place(str(path)), 2, None, 100) == b"23456789"
     for url, begin, size in ((path, 8, 4), (tmp_path / "gone", 0, None)):
         with pytest.raises(MediaError, match="cannot be read"):
-            read_part(str(url), begin, size, 100)
+            read_part(Place(str(url)), begin, size, 100)
 
 
 def test_results_keep_their_order_and_work_starts_as_it_is_wanted():
@@ -199,5 +199,5 @@ def test_results_keep_their_order_and_work_starts_as_it_is_wanted():
 
 def test_small_members_are_read_during_the_pass(tmp_path):
     path = written(tmp_path, tar_bytes([("a.cls", b"7"), ("b.txt", b"words " * 10)]))
-    with open_tar(TarRange(str(path), "")) as reader:
+    with open_tar(TarRange(Place(str(path)), "")) as reader:
         assert [reader.read(member, 12) for member in reader] == [b"7", b"words words "]

@@ -142,3 +142,11 @@ def test_inputs_that_name_no_tars_are_refused(tars, name, message):
         source(tars / name).classes()
     with pytest.raises(ValueError, match=r"does not end with \.tar"):
         source(tars / "0*").classes()
+
+
+def test_names_with_the_marks_of_urls_are_names(tmp_path):
+    names = ["simplecache::a", "b#c", "{e}*", "100%25"]
+    write_files(tmp_path, {f"{name}.tar": tar_bytes(labelled(2 * i, 2)) for i, name in enumerate(names)})
+    found = source(tmp_path)
+    entries = list(found.entries())
+    assert [found.read(entry, LIMIT) for entry in sorted(entries, key=lambda entry: entry.key)] == list(PICTURES[:8])

@@ -105,7 +105,7 @@ class ShardChecker:
         data, said = members[media[0]], _metadata(members[METADATA_SUFFIX])
         name = said.get("label_name")
         if self.class_names and label is not None:
-            name = self.class_names.get(int(label)) if re.fullmatch(r"[0-9]{1,9}", label) else None
+            name = self.class_names.get(int(label)) if re.fullmatch(r"[0-9]{1,10}", label) else None
             if name is None:
                 yield f"label {label!r} is not in classes.parquet"
         text = said.get("caption", name or "")

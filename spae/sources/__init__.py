@@ -34,6 +34,10 @@ class SourceSettings:
 
     def open(self) -> Source:
         """The source itself. ValueError where it cannot be what it should be."""
+        if self.annotations and self.name in ("digits", "folder"):
+            raise ValueError(f"--source {self.name} takes no --annotations")
+        if self.name != "parquet" and (self.image_column or self.label_column or self.text_column):
+            raise ValueError(f"--source {self.name} has no columns to name; only parquet has")
         if self.name == "digits":
             return DigitsSource(self.split, self.split_seed)
         if not self.url:

@@ -151,3 +151,16 @@ def test_names_with_the_marks_of_urls_are_names(tmp_path):
     assert {entry.path: source.read(entry, LIMIT) for entry in source.entries()} == {
         f"one/{name}": name.encode() for name in names
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"name": "folder", "annotations": "a.txt"}, "takes no --annotations"),
+        ({"name": "list", "label_column": "x"}, "only parquet has"),
+        ({"name": "webdataset", "url": ""}, "--source webdataset needs --input"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        SourceSettings(**{"url": "x", "split": "train", **flags}).open()

@@ -150,3 +150,15 @@ def test_names_with_the_marks_of_urls_are_names(tmp_path):
     found = source(tmp_path)
     entries = list(found.entries())
     assert [found.read(entry, LIMIT) for entry in sorted(entries, key=lambda entry: entry.key)] == list(PICTURES[:8])
+
+
+def test_a_lost_tar_that_braces_name_is_noticed(tars):
+    (tars / "00001.tar").unlink()
+    problems = {entry.path: entry.problem for entry in source(tars / "{00000..00002}.tar").entries() if entry.problem}
+    assert problems == {"00001.tar#00001": "cannot be read"}
+
+
+def test_a_folder_with_the_marks_of_patterns_is_a_folder(tars):
+    folder = tars.rename(tars.with_name("[a]{b,c}*"))
+    assert len(list(source(folder).entries())) == 12
+    assert len(list(source(folder / "00001.tar").entries())) == 4

@@ -38,9 +38,11 @@ class RowJudge:
 
     @classmethod
     def create(cls, guide: ClipGuide, vocabulary: Vocabulary, names: dict[int, str]) -> "RowJudge":
-        """From a vocabulary with semantics; ValueError without."""
+        """From a vocabulary with semantics and the names of classes; ValueError without."""
         if vocabulary.semantics is None:
             raise ValueError("the vocabulary holds no semantics; build it with --clip")
+        if not names:
+            raise ValueError("the scored split has no classes; score one whose samples have labels")
         words = dict(zip(vocabulary.word_list, vocabulary.semantics, strict=True))
         classes = prompt_features(guide.model, guide.tokenizer, [names[label] for label in sorted(names)])
         return cls(guide, words, torch.nn.functional.normalize(classes, dim=1))

@@ -3,6 +3,11 @@
     python -m pipelines.images --source digits --split train --output runs/demo/shards
     python -m pipelines.images --source folder --input photos/train --split train --output shards --seed 1
     python -m pipelines.images --source folder --input photos/train --split train --output small --short-side 256
+    python -m pipelines.images --source imagenet --input ILSVRC2012_img_train.tar --split train --output shards
+    python -m pipelines.images --source imagenet --input ILSVRC2012_img_val.tar --annotations ILSVRC2012_devkit_t12 \\
+        --split val --output shards
+    python -m pipelines.images --source webdataset --input 'gs://cc12m/{00000..00331}.tar' --split train --output shards
+    python -m pipelines.images --source parquet --input 'food101/data/train-*.parquet' --split train --output shards
 
 A rerun continues where a killed run ended; it lists the source again, to see that the inputs are the same. The plan is
 made where the command runs: some 10 microseconds an input and 1 to 2 GB of memory, however many there are. Beam's own
@@ -30,9 +35,19 @@ class ImagesFlags(ShardFlags):
     """What to shard, and how."""
 
     source: SourceName
-    """folder: one folder of images a class. digits: the real handwritten digits that scikit-learn ships."""
+    """folder: one folder of images a class. digits: the real handwritten digits that scikit-learn ships. imagenet:
+    ILSVRC2012 as tars or folders. imagenet21k: one tar a synset. webdataset: tars that others wrote. parquet: files
+    with a column of image bytes. list: a .csv, .tsv or text file of path or URL, label, caption."""
     split_seed: int = 0
     """Decides which digits are train, val and test."""
+    annotations: str = ""
+    """imagenet: file or folder of the development kit. Others: class names, one a line, or a classes.parquet."""
+    image_column: str = ""
+    """parquet: column of the image bytes, or of structs of bytes and path; found by usual names where not given."""
+    label_column: str = ""
+    """parquet: column of label numbers or class names."""
+    text_column: str = ""
+    """parquet: column of captions."""
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
     short_side: int | None = None
@@ -46,8 +61,16 @@ class ImagesFlags(ShardFlags):
 
     def source_settings(self) -> SourceSettings:
         """Where the images come from."""
-        url = absolute(self.input) if self.input else ""
-        return SourceSettings(name=self.source, url=url, split=self.split, split_seed=self.split_seed)
+        return SourceSettings(
+            name=self.source,
+            url=absolute(self.input) if self.input else "",
+            split=self.split,
+            split_seed=self.split_seed,
+            annotations=absolute(self.annotations) if self.annotations else "",
+            image_column=self.image_column,
+            label_column=self.label_column,
+            text_column=self.text_column,
+        )
 
     def sample_maker(self) -> ImageSamples:
         """How each image is stored."""

@@ -21,6 +21,7 @@ from pipelines.shard_plan import ShardSettings
 from spae.media import STORED_SUFFIXES, MediaError, check_image, decode_image
 from spae.publishing import join, read_bytes
 from spae.records import (
+    CLASSES_FILE,
     ERRORS_FOLDER,
     LABEL_SUFFIX,
     MEDIA_SUFFIXES,
@@ -59,13 +60,14 @@ class ShardChecker:
     """Checks the shards of one split against its classes and settings, where these are known."""
 
     folder: str
-    classes: tuple[ClassName, ...]
+    classes: tuple[ClassName, ...] | None
+    """None where they are not known, empty where samples have no labels."""
     settings: ShardSettings | None
 
     @cached_property
-    def class_names(self) -> dict[int, str]:
-        """Name of each label."""
-        return {row.label: row.name for row in self.classes}
+    def class_names(self) -> dict[int, str] | None:
+        """Name of each label, None where they are not known."""
+        return None if self.classes is None else {row.label: row.name for row in self.classes}
 
     def plan_hash(self, planned: pa.Table | None) -> str | None:
         """The hash of a shard with these inputs, None where they, settings or classes are not known."""
@@ -73,7 +75,7 @@ class ShardChecker:
 
     @cached_property
     def _hasher(self) -> PlanHasher | None:
-        return PlanHasher(self.settings, self.classes) if self.settings and self.classes else None
+        return PlanHasher(self.settings, self.classes) if self.settings and self.classes is not None else None
 
     def check(self, shard: str, sidecar: Sidecar | None, planned: pa.Table | None) -> ShardCheck:
         """Check a shard whose tar exists; None for a sidecar and planned inputs that are missing or damaged."""
@@ -109,7 +111,8 @@ class ShardChecker:
             with tarfile.open(fileobj=reader, mode="r|") as tar:
                 for key, members in _samples(tar):
                     found.deviations += [f"{key}: {problem}" for problem in self._sample_problems(key, members)]
-                    found.classes[members.get(LABEL_SUFFIX, b"none").decode(errors="replace")] += 1
+                    if LABEL_SUFFIX in members:
+                        found.classes[members[LABEL_SUFFIX].decode(errors="replace")] += 1
                     found.keys.append(key)
                     found.samples += 1
         except (tarfile.TarError, EOFError) as error:
@@ -121,24 +124,30 @@ class ShardChecker:
         except ValueError as error:
             yield str(error)
         media = [suffix for suffix in members if suffix in MEDIA_SUFFIXES]
-        if len(media) != 1 or set(members) != {media[0], LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX}:
-            yield f"members {sorted(members)} are not one of {', '.join(MEDIA_SUFFIXES)} with cls, txt and json"
+        label = members[LABEL_SUFFIX].decode(errors="replace") if LABEL_SUFFIX in members else None
+        others = [*([LABEL_SUFFIX] if self._needs_label(label) else []), TEXT_SUFFIX, METADATA_SUFFIX]
+        if len(media) != 1 or set(members) != {media[0], *others}:
+            wanted = f"{', '.join(MEDIA_SUFFIXES)} with {', '.join(others[:-1])} and {others[-1]}"
+            yield f"members {sorted(members)} are not one of {wanted}"
             return
-        data = members[media[0]]
-        label = members[LABEL_SUFFIX].decode(errors="replace")
-        name = self.class_names.get(int(label)) if re.fullmatch(r"[0-9]{1,9}", label) else None
-        if not self.class_names:
-            name = members[TEXT_SUFFIX].decode(errors="replace")
-        elif name is None:
-            yield f"label {label!r} is not in classes.parquet"
-        elif members[TEXT_SUFFIX].decode(errors="replace") != name:
-            yield f"txt says {members[TEXT_SUFFIX]!r}, classes.parquet {name!r}"
-        said = _metadata(members[METADATA_SUFFIX])
+        data, said = members[media[0]], _metadata(members[METADATA_SUFFIX])
+        name = said.get("label_name")
+        if self.class_names and label is not None:
+            name = self.class_names.get(int(label)) if re.fullmatch(r"[0-9]{1,10}", label) else None
+            if name is None:
+                yield f"label {label!r} is not in classes.parquet"
+        text = said.get("caption", name or "")
+        if members[TEXT_SUFFIX].decode(errors="replace") != text:
+            place = "json" if "caption" in said else CLASSES_FILE
+            yield f"txt says {members[TEXT_SUFFIX]!r}, {place} {text!r}"
         seen = {"label": label, "label_name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for field_name, value in seen.items():
             if str(said.get(field_name)) != str(value):
                 yield f"json says {field_name} {said.get(field_name)}, found {value}"
         yield from _image_problems(media[0], data)
+
+    def _needs_label(self, label: str | None) -> bool:
+        return label is not None if self.class_names is None else bool(self.class_names)
 
     def _check_errors(self, found: ShardCheck) -> Counter[str]:
         data = read_bytes(join(self.folder, ERRORS_FOLDER, f"{found.shard}.jsonl")) or b""

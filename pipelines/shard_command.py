@@ -103,7 +103,8 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
             state = prepare_split(plan, folder, flags.limit, flags.replace)
         for other in splits_with_other_classes(folder, plan.classes):
             logger.warning(
-                "%s has other classes: its labels and these disagree. Give both inputs the same folders", other
+                "%s has other classes: its labels and these disagree. Give both the same folders or --annotations",
+                other,
             )
     except (ValueError, ImportError, OSError) as error:
         logger.error("%s", error)

@@ -113,7 +113,8 @@ class ShardWriter:
                 for suffix in sorted(members):
                     _add_member(tar, f"{entry.key}.{suffix}", members[suffix])
                 outcome.samples += 1
-                outcome.classes[int(members[LABEL_SUFFIX])] += 1
+                if entry.label is not None:
+                    outcome.classes[entry.label] += 1
         if not outcome.samples:
             raise _NoSamplesError
 
@@ -126,28 +127,32 @@ class ShardWriter:
 
 
 def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict[int, ClassName]) -> dict[str, bytes]:
-    """The members of one sample by suffix; MediaError where the input can be none."""
+    """The members of one sample by suffix; MediaError where the input can be none.
+
+    A source without classes gives samples without `cls`. Every sample has a `txt`, be it empty: open_clip skips others.
+    """
     if entry.problem:
         raise MediaError(entry.problem)
-    if entry.label is None:
+    if entry.label is None and names:
         raise MediaError("no label")
     media = maker.media(source, entry)
-    class_name = names[entry.label]
+    class_name = None if entry.label is None else names[entry.label]
     metadata = {
         "label": entry.label,
-        "label_name": class_name.name,
-        "wnid": class_name.wnid,
+        "label_name": class_name and class_name.name,
+        "wnid": class_name and class_name.wnid,
+        **({"caption": entry.text} if entry.text else {}),
         "source_path": entry.path,
         **media.metadata,
         "size": len(media.data),
         "sha256": hashlib.sha256(media.data).hexdigest(),
     }
-    return {
+    members = {
         media.suffix: media.data,
-        LABEL_SUFFIX: str(entry.label).encode(),
-        TEXT_SUFFIX: (entry.text or class_name.name).encode(),
+        TEXT_SUFFIX: (entry.text or (class_name.name if class_name else "")).encode(),
         METADATA_SUFFIX: json.dumps(metadata).encode(),
     }
+    return members if entry.label is None else {**members, LABEL_SUFFIX: str(entry.label).encode()}
 
 
 class _NoSamplesError(Exception):

@@ -88,7 +88,7 @@ def verify_split(split: Split) -> Verification:
     classes = _classes(split)
     checker = ShardChecker(split.folder, classes, split.record.settings if split.record else None)
     found = Verification()
-    if not classes:
+    if classes is None:
         found.deviations.append(f"{CLASSES_FILE} is missing or damaged: labels are not checked")
     key_hashes: list[NDArray[np.uint64]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -151,12 +151,12 @@ def _plan_deviations(split: Split, found: Verification) -> Iterator[str]:
         yield f"{counts} are not the {split.record.inputs} inputs of {PLAN_FILE}"
 
 
-def _classes(split: Split) -> tuple[ClassName, ...]:
-    """Empty where the table is missing or damaged, so that one deviation is not reported for every sample."""
+def _classes(split: Split) -> tuple[ClassName, ...] | None:
+    """None where the table is missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_classes(split.folder)
     except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
-        return ()
+        return None
 
 
 def _folder_deviations(split: Split, found: Verification) -> Iterator[str]:

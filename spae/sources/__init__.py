@@ -6,10 +6,15 @@ from typing import Literal
 from spae.sources.base import Entry, Source
 from spae.sources.digits import DigitsSource
 from spae.sources.folder import FolderSource
+from spae.sources.imagenet import ImageNetSource
+from spae.sources.listing import ListSource
+from spae.sources.parquet import ParquetSource
+from spae.sources.parquet_rows import Columns
+from spae.sources.webdataset import WebDatasetSource
 
 __all__ = ["Entry", "Source", "SourceName", "SourceSettings"]
 
-SourceName = Literal["folder", "digits"]
+SourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +23,32 @@ class SourceSettings:
 
     name: SourceName
     url: str
-    """Folder or URL of the inputs, independent of the working directory; empty for digits."""
+    """Folder, file or pattern of the inputs, independent of the working directory; empty for digits."""
     split: str
     split_seed: int = 0
+    annotations: str = ""
+    """File or folder of what the inputs do not say themselves: ground truth, names of the classes."""
+    image_column: str = ""
+    label_column: str = ""
+    text_column: str = ""
 
     def open(self) -> Source:
         """The source itself. ValueError where it cannot be what it should be."""
+        if self.annotations and self.name in ("digits", "folder"):
+            raise ValueError(f"--source {self.name} takes no --annotations")
+        if self.name != "parquet" and (self.image_column or self.label_column or self.text_column):
+            raise ValueError(f"--source {self.name} has no columns to name; only parquet has")
         if self.name == "digits":
             return DigitsSource(self.split, self.split_seed)
         if not self.url:
-            raise ValueError("--source folder needs --input, the folder that holds one folder of images a class")
-        return FolderSource(self.url)
+            raise ValueError(f"--source {self.name} needs --input, the folder or file that holds the images")
+        if self.name == "folder":
+            return FolderSource(self.url)
+        if self.name == "parquet":
+            columns = Columns(self.image_column, self.label_column, self.text_column)
+            return ParquetSource(self.url, self.annotations, columns)
+        if self.name == "webdataset":
+            return WebDatasetSource(self.url, self.annotations)
+        if self.name == "list":
+            return ListSource(self.url, self.annotations)
+        return ImageNetSource(self.url, self.annotations, all_named=self.name == "imagenet")

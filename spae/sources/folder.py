@@ -1,15 +1,11 @@
 """One folder of files a class, as a source."""
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import fsspec
-
-from spae.media import MediaError
-from spae.records import ClassName, safe_key
+from spae.records import ClassName
 from spae.sources.base import Entry
+from spae.sources.files import FileItem, Place, find_files, is_text, list_folder, path_key, read_part, readable
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class FolderSource:
 
     def classes(self) -> tuple[ClassName, ...]:
         """One class a folder, empty ones too."""
-        names = [item.name for item in self._top() if item.names_class]
+        names = [item.name for item in self._top() if _names_class(item)]
         if not names:
             raise ValueError(f"{self.url} holds no class folders; --input names the folder with one folder a class")
         return tuple(ClassName(label, name) for label, name in enumerate(names))
@@ -34,83 +30,30 @@ class FolderSource:
         labels = {row.name: row.label for row in self.classes()}
         for item in self._top():
             if item.kind != "directory":
-                yield item.entry(item.name, None, "outside of the class folders")
+                yield _entry(item, item.name, None, "outside of the class folders")
                 continue
             label = labels.get(item.name)
-            for child in self._files(item.path):
+            for child in find_files(self.url, item.path):
                 problem = child.problem if item.name in labels else "no class folder"
-                yield child.entry(f"{item.name}/{child.path.removeprefix(item.path + '/')}", label, problem)
+                yield _entry(child, f"{item.name}/{child.path.removeprefix(item.path + '/')}", label, problem)
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The file's bytes, cut after `limit`."""
-        file_system, root = fsspec.url_to_fs(self.url)
-        try:
-            return bytes(file_system.cat_file(f"{root.rstrip('/')}/{entry.path}", start=0, end=limit))
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise MediaError("cannot be read", type(error).__name__) from error
+        return read_part(Place(self.url, entry.path), 0, None, limit)
 
-    def _top(self) -> list["_Item"]:
-        """What lies directly in the folder, sorted by name."""
-        file_system, root = fsspec.url_to_fs(self.url)
+    def _top(self) -> list[FileItem]:
         try:
-            listing = file_system.ls(root, detail=True)
+            return list_folder(self.url)
         except (FileNotFoundError, NotADirectoryError) as error:
             message = f"{self.url} is no folder that can be listed; --input names the folder with one folder a class"
             raise ValueError(message) from error
-        items = [_Item.listed(file_system, row) for row in listing]
-        return sorted((item for item in items if item.path != root.rstrip("/")), key=lambda item: item.name)
-
-    def _files(self, folder: str) -> Iterator["_Item"]:
-        """Every file below a folder, sorted by path."""
-        file_system, _ = fsspec.url_to_fs(self.url)
-        for _, row in sorted(file_system.find(folder, detail=True).items()):
-            yield _Item.listed(file_system, row)
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One row of a file system's listing."""
-
-    path: str
-    kind: str
-    """file, directory, or what is wrong with it; links are followed."""
-    size: int | None
-
-    @classmethod
-    def listed(cls, file_system: Any, row: dict[str, Any]) -> "_Item":
-        path, kind = row["name"].rstrip("/"), row["type"]
-        if kind not in ("file", "directory"):  # a link, or a device
-            try:
-                kind = file_system.info(path)["type"]
-            except OSError:
-                return cls(path, "broken link", None)
-        return cls(path, kind if kind in ("file", "directory") else "not a regular file", row.get("size"))
-
-    @property
-    def name(self) -> str:
-        return posixpath.basename(self.path)
-
-    @property
-    def names_class(self) -> bool:
-        return self.kind == "directory" and _is_text(self.name) and not self.name.startswith((".", "__"))
-
-    @property
-    def problem(self) -> str:
-        return {"file": "", "directory": "a linked folder inside a class"}.get(self.kind, self.kind)
-
-    def entry(self, path: str, label: int | None, problem: str) -> Entry:
-        """This file as an input, by its path below the source."""
-        parts = posixpath.splitext(path)[0].split("/")
-        # n01440764/n01440764_10026 becomes n01440764_10026: a name that carries its class keeps its form
-        key = parts[-1] if len(parts) == 2 and parts[1].startswith(f"{parts[0]}_") else "_".join(parts)
-        if not _is_text(path):
-            path, problem = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), "name is not UTF-8"
-        return Entry(safe_key(key), path, label, self.size, problem)
+def _names_class(item: FileItem) -> bool:
+    return item.kind == "directory" and is_text(item.name) and not item.name.startswith((".", "__"))
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _entry(item: FileItem, path: str, label: int | None, problem: str) -> Entry:
+    if not is_text(path):
+        return Entry(path_key(path), readable(path), label, item.size, "name is not UTF-8")
+    return Entry(path_key(path), path, label, item.size, problem)

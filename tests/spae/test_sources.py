@@ -140,3 +140,27 @@ def test_unusable_folders_are_named(tmp_path):
     (tmp_path / "file.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match="holds no class folders"):
         FolderSource(str(tmp_path)).classes()
+
+
+def test_names_with_the_marks_of_urls_are_names(tmp_path):
+    names = ["simplecache::b.jpg", "a::zip:x.jpg", "c:d.jpg", "{e}*?.jpg", "100%25.jpg", "#1.jpg"]
+    for name in names:
+        (tmp_path / "one").mkdir(exist_ok=True)
+        (tmp_path / "one" / name).write_bytes(name.encode())
+    source = FolderSource(str(tmp_path))
+    assert {entry.path: source.read(entry, LIMIT) for entry in source.entries()} == {
+        f"one/{name}": name.encode() for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"name": "folder", "annotations": "a.txt"}, "takes no --annotations"),
+        ({"name": "list", "label_column": "x"}, "only parquet has"),
+        ({"name": "webdataset", "url": ""}, "--source webdataset needs --input"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        SourceSettings(**{"url": "x", "split": "train", **flags}).open()

@@ -1,5 +1,6 @@
 """One input becomes the image of a sample: checked, and stored as it is where shards hold its format."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ CheckName = Literal["header", "decode"]
 class ImageSamples:
     """How images are checked and stored."""
 
+    kind: Literal["images"] = "images"
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
 
@@ -21,6 +23,10 @@ class ImageSamples:
     def bytes_per_second(self) -> float:
         """What one worker process reads on a 2-core machine, for the estimate of --dry-run."""
         return {"header": 300e6, "decode": 69e6}[self.check]
+
+    def inputs(self, entry: Entry) -> Iterator[Entry]:
+        """The image itself."""
+        yield entry
 
     def media(self, source: Source, entry: Entry) -> Media:
         """The image of an input; MediaError where it can be none."""

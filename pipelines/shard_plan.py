@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipelines.clip_samples import ClipSamples
 from pipelines.image_samples import ImageSamples
 from pipelines.samples import SampleMaker
 from spae.records import MAX_KEY_LENGTH, ClassName, check_key, check_split, shard_name
 from spae.sources import Entry, SourceSettings
 
+SAMPLE_MAKERS = {"images": ImageSamples, "clips": ClipSamples}
 FORMAT_VERSION = 2
 """Of the tars that pipelines/shard_writer.py makes; another one marks all shards as of other making."""
 
@@ -43,7 +45,10 @@ class ShardSettings:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ShardSettings":
         """Undo `asdict`; KeyError or TypeError where these are other values."""
-        source, samples = SourceSettings(**values["source"]), ImageSamples(**values["samples"])
+        source, samples = (
+            SourceSettings(**values["source"]),
+            SAMPLE_MAKERS[values["samples"]["kind"]](**values["samples"]),
+        )
         return cls(**{**values, "source": source, "samples": samples})
 
 
@@ -101,7 +106,8 @@ def make_plan(settings: ShardSettings, limit: int | None = None) -> Plan:
     """
     source = settings.source.open()
     classes = source.classes()
-    entries = list(shuffled(source.entries(), settings.seed))[:limit]
+    inputs = (planned for entry in source.entries() for planned in settings.samples.inputs(entry))
+    entries = list(shuffled(inputs, settings.seed))[:limit]
     if not entries:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     size = settings.samples_per_shard

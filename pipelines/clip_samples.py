@@ -12,8 +12,9 @@ from PIL import Image
 from pipelines.clip_cut import Cut
 from pipelines.image_samples import CheckName
 from pipelines.samples import Media
-from spae.clips import DEFAULT_CLIP_LIMITS, ClipHeader, Frame, check_clip, encode_clip, read_frames
+from spae.clips import DEFAULT_CLIP_LIMITS, ClipHeader, Frame, check_clip, read_frames
 from spae.media import MediaError, fit_image
+from spae.mp4 import encode_mp4
 from spae.records import safe_key
 from spae.sources import Entry, Source
 
@@ -101,7 +102,7 @@ class ClipSamples:
                 sketches.append(_sketch(pixels))
                 yield Frame(frame.time, pixels)
 
-        data = encode_clip(fitted(), crf=self.crf)
+        data = encode_mp4(fitted(), crf=self.crf)
         decoded = [_sketch(frame.pixels) for frame in read_frames(data)]
         if len(decoded) != len(sketches):
             raise MediaError("encoding differs", f"{len(decoded)} of {len(sketches)} frames")

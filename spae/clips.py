@@ -1,4 +1,4 @@
-"""Bytes to clips and back, by PyAV: one decoder and one encoder for sharding, verification and training.
+"""Bytes to clips, by PyAV: one decoder for sharding, verification and training.
 
 As in `spae/media.py` nothing is believed. A file is read from memory by a few demuxers and decoders that open no other
 file or URL, sizes are bounded before memory is taken, and whatever goes wrong is one `MediaError` that says why. What
@@ -6,10 +6,10 @@ cannot be caught is a crash of libav itself, which 60,000 mutated files of 15 fo
 """
 
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -36,14 +36,7 @@ CODECS = frozenset(
 """Decoders, by libavcodec's names."""
 STORED_CODECS = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 """What shards hold as it is where it comes in an mp4; anything else is encoded anew."""
-TICKS = 90_000
-"""Time base of what is encoded; frames of 24, 25, 30 and 30000/1001 a second last whole ticks."""
-MOST_TICKS = 1 << 31
-"""Six hours: what lies beyond is a mistake, and overflows in some readers."""
-KEYFRAME_INTERVAL = 32
-"""Frames; a reader that wants one frame decodes half as many on average."""
-
-_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """The fast conversions give other bytes on other processors; this one takes 0.6 ms for 340 x 256."""
 
 ItemT = TypeVar("ItemT")
@@ -153,52 +146,20 @@ def read_frames(
         raise MediaError("no frames")
 
 
-def encode_clip(frames: Iterable[Frame], *, crf: int) -> bytes:
-    """Frames as mp4: H.264, yuv420p, no audio; an odd side loses its last row or column.
-
-    One thread and none of the shortcuts that depend on the processor: the same frames give the same bytes with one
-    version of the encoder. `crf` is its quality, 0 to 51, less is better.
-    """
-    sink = io.BytesIO()
-    stream: VideoStream | None = None
-    start, last = 0.0, -1
-    with av.open(sink, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
-        for frame in frames:
-            picture = _picture(frame.pixels)
-            if stream is None:
-                stream, start = _h264_stream(container, picture.width, picture.height, crf), frame.time
-            ticks = round((frame.time - start) * TICKS)
-            if not last < ticks < MOST_TICKS:
-                raise MediaError("broken video", f"no time for a frame: {frame.time - start} s after the first")
-            picture.pts, picture.time_base, last = ticks, Fraction(1, TICKS), ticks
-            try:
-                container.mux(stream.encode(picture))
-            except av.FFmpegError as error:  # such as sides that H.264 does not know
-                raise MediaError("cannot be encoded", repr(error)) from error
-        if stream is None:
-            raise ValueError("a clip needs at least one frame")
-        container.mux(stream.encode())
-    return sink.getvalue()
-
-
-def _picture(pixels: NDArray[np.uint8]) -> VideoFrame:
-    height, width = (side // 2 * 2 for side in pixels.shape[:2])
-    if not height or not width:
-        raise MediaError("too small", f"{pixels.shape[1]} x {pixels.shape[0]}")
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]))
-    return frame.reformat(
-        format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", interpolation=_EXACT, threads=1
-    )
-
-
-def _h264_stream(container: Any, width: int, height: int, crf: int) -> VideoStream:
-    exact = "threads=1:cpu-independent=1:bframes=0:scenecut=0:colormatrix=smpte170m"
-    options = {"preset": "medium", "crf": str(crf), "x264-params": f"{exact}:keyint={KEYFRAME_INTERVAL}"}
-    stream: VideoStream = container.add_stream("libx264", rate=30, options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, TICKS)
-    stream.codec_context.thread_count = 1
-    return stream
+def decode_clip(
+    data: bytes, frames: int, place: float, *, limits: ClipLimits = DEFAULT_CLIP_LIMITS
+) -> NDArray[np.uint8]:
+    """So many consecutive frames as uint8 (T, H, W, 3); `place` is 0 for the first there are, 1 for the last."""
+    times = check_clip(data, limits=limits).times
+    if len(times) < frames:
+        raise MediaError("too short", f"{len(times)} of {frames} frames")
+    first = round(place * (len(times) - frames))
+    begin, end = times[first], times[first + frames - 1]
+    read = read_frames(data, wanted=lambda time: begin <= time <= end, limits=limits)
+    pixels = [frame.pixels for frame in itertools.islice(read, frames)]
+    if len(pixels) < frames:
+        raise MediaError("broken video", f"{len(pixels)} of {frames} frames")
+    return np.stack(pixels)
 
 
 def _open(data: bytes, limits: ClipLimits) -> InputContainer:
@@ -278,7 +239,7 @@ def _rate(stream: VideoStream) -> float:
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     try:
-        pixels = frame.to_ndarray(format="rgb24", interpolation=_EXACT, threads=1)
+        pixels = frame.to_ndarray(format="rgb24", interpolation=EXACT, threads=1)
     except Exception as error:  # as in _open
         raise MediaError("broken video", f"colours that nothing converts: {error!r}") from error
     return np.rot90(pixels, round(frame.rotation / 90)).astype(np.uint8, copy=False)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-FLOOR = ("config", "presets", "records", "publishing", "media", "clips", "sources")
+FLOOR = ("config", "presets", "records", "publishing", "media", "clips", "mp4", "sources")
 LIGHT = ("spae", *(f"spae.{name}" for name in FLOOR))
 
 

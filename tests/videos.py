@@ -1,6 +1,7 @@
 """Real videos: a camera that pans and zooms over photographs, digits that move; encoded by real encoders."""
 
 import io
+import random
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -10,10 +11,26 @@ import av
 import numpy as np
 from PIL import Image
 
+from spae.clips import Frame
 from spae.sources.digits import DigitsSource
 from tests.photographs import photographs
 
 Pixels = np.ndarray
+
+
+FORMATS = {
+    "H.264 in mp4": ("mp4", "libx264", "yuv420p"),
+    "H.264 of 4:4:4 and 10 bits": ("matroska", "libx264", "yuv444p10le"),
+    "H.264 of RGB": ("mov", "libx264rgb", "rgb24"),
+    "H.264 in avi": ("avi", "libx264", "yuv420p"),
+    "VP9": ("webm", "libvpx-vp9", "yuv420p"),
+    "VP8": ("webm", "libvpx", "yuv420p"),
+    "AV1": ("mp4", "libsvtav1", "yuv420p"),
+    "MPEG-4 in avi": ("avi", "mpeg4", "yuv420p"),
+    "MPEG-2": ("mpeg", "mpeg2video", "yuv420p"),
+    "transport stream": ("mpegts", "libx264", "yuv420p"),
+    "uncompressed": ("avi", "rawvideo", "bgr24"),
+}
 
 
 @cache
@@ -41,6 +58,11 @@ def moving_digit(count: int, digit: int = 0, side: int = 64) -> tuple[Pixels, ..
         field.paste(image, ((side - 32) * number // count, (side - 32) * number // (2 * count)))
         frames.append(np.asarray(field))
     return tuple(frames)
+
+
+def frames_of(pixels: Sequence[Pixels], rate: float = 25) -> list[Frame]:
+    """The pictures at a constant rate."""
+    return [Frame(number / rate, picture) for number, picture in enumerate(pixels)]
 
 
 def encoded(
@@ -72,6 +94,24 @@ def encoded(
         if sound:
             _mux_tone(file, sound, len(frames) / 25)
     return sink.getvalue()
+
+
+def mutated(data: bytes, generator: random.Random) -> bytes:
+    """The bytes with some of them changed, cut, doubled or lost."""
+    changed = bytearray(data)
+    for _ in range(generator.choice([1, 1, 2, 4, 16])):
+        place, kind = generator.randrange(len(changed)), generator.random()
+        if kind < 0.6:
+            changed[place] = generator.randrange(256)
+        elif kind < 0.75:
+            changed[place : place + 4] = generator.choice([b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff"])
+        elif kind < 0.85:
+            del changed[max(place, 1) : place + generator.randrange(1, 40)]
+        elif kind < 0.95:
+            changed[place:place] = changed[place : place + generator.randrange(200)]
+        else:
+            del changed[max(place, 1) :]
+    return bytes(changed)
 
 
 def tone() -> bytes:

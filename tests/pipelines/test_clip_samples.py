@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from pipelines.clip_cut import SAME_TIME, Cut
 from pipelines.clip_samples import ClipSamples
-from spae.clips import ClipHeader, Frame, check_clip, encode_clip, read_frames
+from spae.clips import ClipHeader, Frame, check_clip, read_frames
 from spae.media import MediaError
+from spae.mp4 import encode_mp4
 from spae.records import check_key
 from spae.sources import Entry
-from tests.spae.test_clips import FORMATS, frames_of, mutated
-from tests.videos import encoded, panned
+from tests.videos import FORMATS, encoded, frames_of, mutated, panned
 
 
 class OneFile:
@@ -103,16 +103,16 @@ def test_every_format_becomes_a_clip(name):
 
 def test_an_encoder_that_gives_other_pictures_is_caught(monkeypatch):
     def blind(frames, crf):
-        return encode_clip([Frame(frame.time, 255 - frame.pixels) for frame in frames], crf=crf)
+        return encode_mp4([Frame(frame.time, 255 - frame.pixels) for frame in frames], crf=crf)
 
-    monkeypatch.setattr("pipelines.clip_samples.encode_clip", blind)
+    monkeypatch.setattr("pipelines.clip_samples.encode_mp4", blind)
     with pytest.raises(MediaError, match="encoding differs"):
         made(encoded(panned(8)), frames=4)
 
 
 def test_the_worst_quality_of_a_noisy_clip_still_passes():
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    assert made(encode_clip(frames_of(noise), crf=0), frames=4, crf=51).metadata["frames"] == 4
+    assert made(encode_mp4(frames_of(noise), crf=0), frames=4, crf=51).metadata["frames"] == 4
 
 
 def test_mutations_never_crash_the_maker():
@@ -128,12 +128,3 @@ def test_mutations_never_crash_the_maker():
             outcomes.add(error.reason)
     assert "mp4" in outcomes
     assert len(outcomes) > 3
-
-
-def test_frames_too_close_or_too_far_are_no_video():
-    picture = np.zeros((16, 16, 3), np.uint8)
-    for time in (1e-6, 1e5):
-        with pytest.raises(MediaError, match="no time for a frame"):
-            encode_clip([Frame(0.0, picture), Frame(time, picture)], crf=18)
-    with pytest.raises(MediaError, match="cannot be encoded"):
-        encode_clip([Frame(0.0, np.zeros((2, 40_000, 3), np.uint8))], crf=18)

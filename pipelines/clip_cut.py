@@ -9,7 +9,7 @@ from spae.clips import ClipHeader, Frame, read_frames
 from spae.media import MediaError
 
 SAME_TIME = 1e-4
-"""Seconds within which two times are one: container formats round to a millisecond at worst, frames last 4 or more."""
+"""Seconds within which two times are one: more than sums of floats err, far less than a frame lasts."""
 
 
 @dataclass(frozen=True)

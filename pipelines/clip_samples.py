@@ -38,7 +38,7 @@ class ClipSamples:
     """Frames a second of a clip, by the times of the video's frames; None takes every `stride`-th frame."""
     stride: int = 1
     size: int | None = None
-    """Pixels of the short side, an even number; None keeps the size."""
+    """Pixels of the short side, an even number, also where the video is smaller; None keeps the size."""
     crop: bool = True
     """Cut the centre square. Without it the long side keeps its share, and a smaller video its size."""
     clips: int = 1
@@ -82,17 +82,17 @@ class ClipSamples:
         header = check_clip(original, decode=self.check == "decode" and not cut_or_resized)
         if header.is_stored and not cut_or_resized:
             return Media("mp4", original, _metadata(header, header, 0.0))
-        frames, begin = read_frames(original), header.times[0]
+        frames, rate, begin = read_frames(original), header.frames_per_second, header.times[0]
         if self.frames is not None:
             cut = Cut(self.frames, self.rate, self.stride)
             place = Fraction(1, 2) if self.clips == 1 else Fraction(entry.offset or 0, self.clips - 1)
             times = cut.times(header, place)
-            frames, begin = cut.clip(original, header, times), times[0]
-        data, made = self._encoded(frames)
+            frames, rate, begin = cut.clip(original, header, times), cut.rate_of(header), times[0]
+        data, made = self._encoded(frames, rate)
         metadata = _metadata(header, made, begin - header.times[0])
         return Media("mp4", data, {**metadata, "audio": "dropped" if header.audio else "none", "crf": self.crf})
 
-    def _encoded(self, frames: Iterable[Frame]) -> tuple[bytes, ClipHeader]:
+    def _encoded(self, frames: Iterable[Frame], rate: float) -> tuple[bytes, ClipHeader]:
         """The frames in their size as mp4, decoded again and compared."""
         sketches: list[NDArray[np.int16]] = []
 
@@ -102,7 +102,7 @@ class ClipSamples:
                 sketches.append(_sketch(pixels))
                 yield Frame(frame.time, pixels)
 
-        data = encode_mp4(fitted(), crf=self.crf)
+        data = encode_mp4(fitted(), rate=rate, crf=self.crf)
         decoded = [_sketch(frame.pixels) for frame in read_frames(data)]
         if len(decoded) != len(sketches):
             raise MediaError("encoding differs", f"{len(decoded)} of {len(sketches)} frames")

@@ -45,10 +45,8 @@ class ShardSettings:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ShardSettings":
         """Undo `asdict`; KeyError or TypeError where these are other values."""
-        source, samples = (
-            SourceSettings(**values["source"]),
-            SAMPLE_MAKERS[values["samples"]["kind"]](**values["samples"]),
-        )
+        source = SourceSettings(**values["source"])
+        samples = SAMPLE_MAKERS[values["samples"]["kind"]](**values["samples"])
         return cls(**{**values, "source": source, "samples": samples})
 
 

@@ -37,9 +37,9 @@ class VideosFlags(ShardFlags):
     rate: float | None = None
     """Frames a second of a clip, by the times of the video's frames."""
     stride: int = 1
-    """Without --rate: a clip takes every so-manieth frame."""
+    """Without --rate: how many frames further in the video each next frame of a clip lies."""
     size: int | None = None
-    """Pixels of the short side; the centre square is cut."""
+    """Pixels of the short side; the centre square is cut. Smaller videos are enlarged."""
     crop: bool = True
     """--no-crop keeps the aspect, and smaller videos their size."""
     clips: int = 1

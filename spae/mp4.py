@@ -22,11 +22,12 @@ KEYFRAME_INTERVAL = 32
 """Frames; a reader that wants one frame decodes half as many on average."""
 
 
-def encode_mp4(frames: Iterable[Frame], *, crf: int) -> bytes:
+def encode_mp4(frames: Iterable[Frame], *, rate: float, crf: int) -> bytes:
     """Frames as mp4: H.264, yuv420p, no audio; an odd side loses its last row or column.
 
     One thread and none of the shortcuts that depend on the processor: the same frames give the same bytes with one
-    version of the encoder. `crf` is its quality, 0 to 51, less is better.
+    version of the encoder. `rate`, in frames a second, says how long the last frame is shown; the others have their
+    times. `crf` is the quality, 0 to 51, less is better.
     """
     sink = io.BytesIO()
     stream: VideoStream | None = None
@@ -35,7 +36,7 @@ def encode_mp4(frames: Iterable[Frame], *, crf: int) -> bytes:
         for frame in frames:
             picture = _picture(frame.pixels)
             if stream is None:
-                stream, start = _h264_stream(container, picture.width, picture.height, crf), frame.time
+                stream, start = _h264_stream(container, picture, rate, crf), frame.time
             ticks = round((frame.time - start) * TICKS)
             if not last < ticks < MOST_TICKS:
                 raise MediaError("broken video", f"no time for a frame: {frame.time - start} s after the first")
@@ -60,11 +61,12 @@ def _picture(pixels: NDArray[np.uint8]) -> VideoFrame:
     )
 
 
-def _h264_stream(container: Any, width: int, height: int, crf: int) -> VideoStream:
+def _h264_stream(container: Any, picture: VideoFrame, rate: float, crf: int) -> VideoStream:
     exact = "threads=1:cpu-independent=1:bframes=0:scenecut=0:colormatrix=smpte170m"
     options = {"preset": "medium", "crf": str(crf), "x264-params": f"{exact}:keyint={KEYFRAME_INTERVAL}"}
-    stream: VideoStream = container.add_stream("libx264", rate=30, options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    fraction = Fraction(min(max(rate, 1e-3), 1e3)).limit_denominator(1001)  # 30000/1001 is one of those in use
+    stream: VideoStream = container.add_stream("libx264", rate=fraction, options=options)
+    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     stream.codec_context.time_base = Fraction(1, TICKS)
     stream.codec_context.thread_count = 1
     return stream

@@ -102,8 +102,8 @@ def test_every_format_becomes_a_clip(name):
 
 
 def test_an_encoder_that_gives_other_pictures_is_caught(monkeypatch):
-    def blind(frames, crf):
-        return encode_mp4([Frame(frame.time, 255 - frame.pixels) for frame in frames], crf=crf)
+    def blind(frames, rate, crf):
+        return encode_mp4([Frame(frame.time, 255 - frame.pixels) for frame in frames], rate=rate, crf=crf)
 
     monkeypatch.setattr("pipelines.clip_samples.encode_mp4", blind)
     with pytest.raises(MediaError, match="encoding differs"):
@@ -112,7 +112,7 @@ def test_an_encoder_that_gives_other_pictures_is_caught(monkeypatch):
 
 def test_the_worst_quality_of_a_noisy_clip_still_passes():
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    assert made(encode_mp4(frames_of(noise), crf=0), frames=4, crf=51).metadata["frames"] == 4
+    assert made(encode_mp4(frames_of(noise), rate=25, crf=0), frames=4, crf=51).metadata["frames"] == 4
 
 
 def test_mutations_never_crash_the_maker():

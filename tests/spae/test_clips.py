@@ -56,7 +56,7 @@ def test_variable_rates_keep_their_times_through_the_encoder():
     milliseconds = [0, 40, 100, 300, 310, 700]
     data = encoded(panned(6), milliseconds=milliseconds)
     assert [1000 * time for time in check_clip(data).times] == pytest.approx(milliseconds)
-    again = encode_mp4(read_frames(data), crf=18)
+    again = encode_mp4(read_frames(data), rate=25, crf=18)
     assert [1000 * time for time in check_clip(again).times] == pytest.approx(milliseconds)
 
 
@@ -93,7 +93,7 @@ def test_garbage_has_a_reason():
 
 
 def test_a_cut_video_is_seen_without_decoding():
-    video = encode_mp4(frames_of(panned(20)), crf=18)
+    video = encode_mp4(frames_of(panned(20)), rate=25, crf=18)
     begin, end = video.index(b"mdat") - 4, video.index(b"moov") - 4
     index_first = video[:begin] + video[end:]  # its offsets now point beyond what is left
     avi = encoded(panned(20), "avi", "mpeg4")
@@ -103,7 +103,7 @@ def test_a_cut_video_is_seen_without_decoding():
 
 
 def test_damage_is_seen_by_decoding():
-    video = encode_mp4(frames_of(panned(20)), crf=18)
+    video = encode_mp4(frames_of(panned(20)), rate=25, crf=18)
     begin, end = video.index(b"mdat") + 4, video.index(b"moov") - 4
     half = (begin + end) // 2
     damaged = video[:half] + bytes(end - half) + video[end:]
@@ -116,7 +116,7 @@ def test_claims_cost_neither_memory_nor_time():
     place = raw.index(b"strf") + 12
     raw[place : place + 8] = struct.pack("<ii", 60_000, 60_000)
     assert reason(bytes(raw)) in ("too many pixels", "broken video")
-    video = bytearray(encode_mp4(frames_of(panned(4)), crf=18))
+    video = bytearray(encode_mp4(frames_of(panned(4)), rate=25, crf=18))
     for box, offset in ((b"stsz", 12), (b"stts", 12)):
         place = video.index(box) + offset
         video[place : place + 4] = struct.pack(">I", 1_000_000)

@@ -24,6 +24,7 @@ FormatName = Literal["keep", "jpg", "png"]
 class ImageSamples:
     """How images are checked and stored; see the flags of `python -m pipelines.images`."""
 
+    kind: Literal["images"] = "images"
     check: CheckName = "header"
     short_side: int | None = None
     square: bool = False
@@ -42,6 +43,10 @@ class ImageSamples:
     def bytes_per_second(self) -> float:
         """What one worker process reads on a 2-core machine, for the estimate of --dry-run."""
         return 300e6 if self.check == "header" and self.short_side is None else 69e6
+
+    def inputs(self, entry: Entry) -> tuple[Entry]:
+        """The image itself."""
+        return (entry,)
 
     def media(self, source: Source, entry: Entry) -> Media:
         """The image of an input; MediaError where it can be none."""

@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from pipelines.image_samples import CheckName, FormatName, ImageSamples
 from pipelines.shard_command import ShardFlags, run_command
 from spae.publishing import absolute
-from spae.sources import SourceName, SourceSettings
+from spae.sources import ImageSourceName, SourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesFlags(ShardFlags):
     """What to shard, and how."""
 
-    source: SourceName
+    source: ImageSourceName
     """folder: one folder of images a class. digits: the real handwritten digits that scikit-learn ships. imagenet:
     ILSVRC2012 as tars or folders. imagenet21k: one tar a synset. webdataset: tars that others wrote. parquet: files
     with a column of image bytes. list: a .csv, .tsv or text file of path or URL, label, caption."""

@@ -1,5 +1,6 @@
 """What one input becomes: the interface between the writer of shards and the makers of images and clips."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ class SampleMaker(Protocol):
     @property
     def bytes_per_second(self) -> float:
         """What one worker process reads on a 2-core machine, for the estimate of --dry-run."""
+
+    def inputs(self, entry: Entry) -> Iterable[Entry]:
+        """The planned samples of what a source lists, each an input of its own; one for an image."""
 
     def media(self, source: Source, entry: Entry) -> Media:
         """Read and make one input's media; MediaError where it can be none."""

@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.entry_table import PlanHasher
+from pipelines.media_check import media_problems
 from pipelines.shard_plan import ShardSettings
-from spae.media import STORED_SUFFIXES, MediaError, check_image, decode_image
 from spae.publishing import join, read_bytes
 from spae.records import (
     CLASSES_FILE,
@@ -144,7 +144,7 @@ class ShardChecker:
         for field_name, value in seen.items():
             if str(said.get(field_name)) != str(value):
                 yield f"json says {field_name} {said.get(field_name)}, found {value}"
-        yield from _image_problems(media[0], data)
+        yield from media_problems(media[0], data)
 
     def _needs_label(self, label: str | None) -> bool:
         return label is not None if self.class_names is None else bool(self.class_names)
@@ -212,13 +212,3 @@ def _metadata(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _image_problems(suffix: str, data: bytes) -> Iterator[str]:
-    try:
-        stored = STORED_SUFFIXES.get(check_image(data).format)
-        if stored != suffix:
-            yield f"{suffix} holds {stored or 'another format'}"
-        decode_image(data)
-    except MediaError as error:
-        yield f"{error}; a run with --check decode --replace sorts such inputs out"

@@ -8,6 +8,7 @@ the rows of its own shard.
 
 import contextlib
 import hashlib
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.clip_samples import ClipSamples
 from pipelines.entry_table import PlanHasher
 from pipelines.image_samples import ImageSamples
 from pipelines.plan_files import PlanFiles, cut
@@ -25,6 +27,7 @@ from pipelines.samples import SampleMaker
 from spae.records import ClassName, check_split, shard_name
 from spae.sources import Source, SourceSettings
 
+SAMPLE_MAKERS = {"images": ImageSamples, "clips": ClipSamples}
 FORMAT_VERSION = 3
 """Of the tars that pipelines/shard_writer.py makes; another one marks all shards as of other making."""
 
@@ -52,7 +55,8 @@ class ShardSettings:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ShardSettings":
         """Undo `asdict`; KeyError or TypeError where these are other values."""
-        source, samples = SourceSettings(**values["source"]), ImageSamples(**values["samples"])
+        source = SourceSettings(**values["source"])
+        samples = SAMPLE_MAKERS[values["samples"]["kind"]](**values["samples"])
         return cls(**{**values, "source": source, "samples": samples})
 
 
@@ -133,7 +137,8 @@ def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int |
             yield table
 
     files = PlanFiles(folder)
-    entries = ordered_entries(source.entries(), settings.seed, limit)
+    inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
+    entries = ordered_entries(inputs, settings.seed, limit)
     files.write(noted(cut(entries, settings.samples_per_shard)))
     if not shards:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")

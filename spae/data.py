@@ -7,6 +7,7 @@ One shard a stream is open at a time; an undecodable picture is named in the log
 Targets and augmentation are drawn from (seed, epoch, key), never from a rank or a worker.
 """
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
+from spae.clips import decode_clip
 from spae.config import DataConfig
 from spae.media import MediaError, decode_image, fit_image
 from spae.order import StreamOrder, random_generator
@@ -68,7 +70,7 @@ class Batch:
     """Samples of one step.
 
     Attributes:
-        pixels: uint8 (B, 3, *S).
+        pixels: uint8 (B, 3, H, W), of clips (B, 3, T, H, W).
         draws: float32 (B, n) uniform in [0, 1), from which the semantic targets are picked.
         keys: key of each sample.
         numbers: number n of each sample in the run.
@@ -150,7 +152,7 @@ class _Parts(IterableDataset[Batch]):
             pictures = [next(streams[n % plan.data.streams]) for n in numbers]
             number += readers * share
             yield Batch(
-                pixels=torch.from_numpy(np.stack([p.pixels for p in pictures])).permute(0, 3, 1, 2).contiguous(),
+                pixels=torch.from_numpy(np.stack([p.pixels for p in pictures])).movedim(-1, 1).contiguous(),
                 draws=torch.from_numpy(np.stack([p.draws for p in pictures])),
                 keys=tuple(p.key for p in pictures),
                 numbers=tuple(numbers),
@@ -165,18 +167,22 @@ class _Picture:
 
 
 def _pictures(plan: BatchPlan, stream: int, seen: int) -> Iterator[_Picture]:
-    """Endless augmented pictures of a stream; the predecessor stands in for an undecodable one, which the log names."""
-    last: Image8 = np.full((*plan.input_size[-2:], 3), 128, np.uint8)
+    """Endless augmented pictures or clips of a stream; the predecessor stands in for an undecodable one, as logged."""
+    size = plan.input_size
+    last: Image8 = np.full((*size, 3), 128, np.uint8)
     for epoch, segment in plan.order.stream(stream, seen):
         shard = plan.index.shards[segment.shard]
         missing = segment.stop - segment.start
         for sample in read_samples(shard.url, segment.start, segment.stop):
             missing -= 1
+            generator = random_generator(plan.seed, epoch, sample.key)
             try:
-                last = decode_image(sample.media)
+                if len(size) == 2:
+                    last = decode_image(sample.media)
+                else:
+                    last = decode_clip(sample.media, size[0], generator.random())
             except MediaError as error:
                 logger.warning("sample %s cannot be decoded (%s); the one before it stands in", sample.key, error)
-            generator = random_generator(plan.seed, epoch, sample.key)
             draws = generator.random(plan.draws, dtype=np.float32)
             yield _Picture(sample.key, augment(last, plan.data, plan.input_size, generator), draws)
         if missing:
@@ -202,7 +208,12 @@ def _join(parts: list[Batch]) -> Batch:
 
 
 def augment(picture: Image8, config: DataConfig, size: tuple[int, ...], generator: np.random.Generator) -> Image8:
-    """Random resized crop, flip and shift of a picture (H, W, 3) to the input size (facts 8.17)."""
+    """Random resized crop, flip and shift to the input size (facts 8.17), of a picture (H, W, 3).
+
+    All pictures of a clip (T, H, W, 3) have the same crop, flip and shift.
+    """
+    if picture.ndim == 4:
+        return np.stack([augment(frame, config, size, copy.deepcopy(generator)) for frame in picture])
     height, width = size[-2:]
     if config.crop_scale != (1.0, 1.0):
         box = _random_box(picture.shape[:2], config.crop_scale, generator)
@@ -231,7 +242,13 @@ def _random_box(
 
 
 def load_pictures(media: Sequence[bytes], size: tuple[int, ...]) -> Tensor:
-    """Encoded pictures as uint8 (B, 3, H, W) by short side and centre crop, as in evaluation (facts 8.17)."""
+    """Encoded pictures as uint8 (B, 3, H, W) by short side and centre crop, as in evaluation (facts 8.17).
+
+    Of clips the frames in the middle, (B, 3, T, H, W).
+    """
     sides = (size[-2], size[-1])
-    arrays = [fit_image(decode_image(one), sides) for one in media]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    if len(size) == 2:
+        arrays = [fit_image(decode_image(one), sides) for one in media]
+    else:
+        arrays = [np.stack([fit_image(frame, sides) for frame in decode_clip(one, size[0], 0.5)]) for one in media]
+    return torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()

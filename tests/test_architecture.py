@@ -5,10 +5,13 @@ import sys
 
 import pytest
 
-LIGHT = ("spae", "spae.config", "spae.presets", "spae.records", "spae.publishing", "spae.media", "spae.sources")
+FLOOR = ("config", "presets", "records", "publishing", "media", "clips", "mp4", "sources")
+LIGHT = ("spae", *(f"spae.{name}" for name in FLOOR))
 
 
-@pytest.mark.parametrize("modules", [LIGHT, ("pipelines.images", "pipelines.verify")], ids=["floor 0", "pipelines"])
+@pytest.mark.parametrize(
+    "modules", [LIGHT, ("pipelines.images", "pipelines.videos", "pipelines.verify")], ids=["floor 0", "pipelines"]
+)
 def test_sharding_leaves_torch_out(modules):
     heavy = ("torch", "torchvision", "open_clip", "transformers", "webdataset", "ray")
     code = f"import sys, {', '.join(modules)}; print([name for name in {heavy} if name in sys.modules])"

@@ -7,21 +7,23 @@ from spae.sources.base import Entry, Source
 from spae.sources.digits import DigitsSource
 from spae.sources.folder import FolderSource
 from spae.sources.imagenet import ImageNetSource
+from spae.sources.kinetics import KineticsSource
 from spae.sources.listing import ListSource
 from spae.sources.parquet import ParquetSource
 from spae.sources.parquet_rows import Columns
 from spae.sources.webdataset import WebDatasetSource
 
-__all__ = ["Entry", "Source", "SourceName", "SourceSettings"]
+__all__ = ["Entry", "ImageSourceName", "Source", "SourceSettings", "VideoSourceName"]
 
-SourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]
+ImageSourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]
+VideoSourceName = Literal["folder", "kinetics"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
     """Which source, in a form that files and messages can hold."""
 
-    name: SourceName
+    name: ImageSourceName | VideoSourceName
     url: str
     """Folder, file or pattern of the inputs, independent of the working directory; empty for digits."""
     split: str
@@ -41,7 +43,14 @@ class SourceSettings:
         if self.name == "digits":
             return DigitsSource(self.split, self.split_seed)
         if not self.url:
-            raise ValueError(f"--source {self.name} needs --input, the folder or file that holds the images")
+            raise ValueError(f"--source {self.name} needs --input, the folder or file that holds the inputs")
+        return self._open_url()
+
+    def _open_url(self) -> Source:
+        if self.name == "kinetics":
+            if not self.annotations:
+                raise ValueError("--source kinetics needs --annotations, the CSV table of the clips")
+            return KineticsSource(self.url, self.annotations, self.split)
         if self.name == "folder":
             return FolderSource(self.url)
         if self.name == "parquet":

@@ -9,16 +9,17 @@ import torch
 from PIL import Image
 
 from spae.config import DataConfig
-from spae.data import BatchPlan, augment, batches, read_samples
+from spae.data import BatchPlan, augment, batches, load_pictures, read_samples
 from spae.order import random_generator
 from spae.records import ShardInfo, SplitIndex
+from tests.videos import encoded, moving_digit
 
 
-def write_tar(path, samples):
-    """A tar of WebDataset form from (key, png bytes) pairs, written by the standard library."""
+def write_tar(path, samples, media_suffix="png"):
+    """A tar of WebDataset form from (key, media bytes) pairs, written by the standard library."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, (key, media) in enumerate(samples):
-            for suffix, content in (("png", media), ("cls", str(number % 10).encode())):
+            for suffix, content in ((media_suffix, media), ("cls", str(number % 10).encode())):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -142,3 +143,52 @@ def test_no_augmentation_is_the_evaluation_view():
     picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     config = DataConfig(crop_scale=(1.0, 1.0), flip=False)
     assert np.array_equal(augment(picture, config, (16, 16), random_generator(0, 0, "a")), picture)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two shards of four clips of a digit that moves, 20 frames each."""
+    folder, shards = tmp_path_factory.mktemp("clips"), []
+    for number in range(2):
+        rows = [(f"c{number}{n}", encoded(moving_digit(20, 4 * number + n))) for n in range(4)]
+        write_tar(folder / f"{number}.tar", rows, "mp4")
+        shards.append(ShardInfo(str(folder / f"{number}.tar"), 4, 0, ""))
+    return SplitIndex("train", tuple(shards))
+
+
+def test_clips_are_cropped_in_time_by_seed_epoch_and_key(clips):
+    data = DataConfig(batch_size=4, streams=2, crop_scale=(0.5, 1.0), flip=True)
+    plan = BatchPlan(index=clips, data=data, input_size=(5, 16, 16), draws=2, seed=3)
+    first = take(plan, 4)
+    assert first[0].pixels.shape == (4, 3, 5, 16, 16)
+    assert first[0].pixels.dtype == torch.uint8
+    (resumed,) = take(plan, 1, seen=12)
+    assert torch.equal(resumed.pixels, first[3].pixels)
+    by_key = collections.defaultdict(list)
+    for batch in first:
+        for key, pixels in zip(batch.keys, batch.pixels, strict=True):
+            by_key[key].append(pixels)
+    assert all(len(seen) == 2 and not torch.equal(*seen) for seen in by_key.values()), "two epochs, two crops"
+
+
+def test_all_frames_of_a_clip_have_one_crop():
+    config = DataConfig(crop_scale=(0.3, 1.0), flip=True, shift=2)
+    still = np.repeat(moving_digit(1)[0][None], 3, axis=0)
+    frames = augment(still, config, (3, 16, 16), np.random.default_rng(0))
+    assert frames.shape == (3, 16, 16, 3)
+    assert (frames == frames[0]).all()
+    assert (frames[0] == augment(still[0], config, (3, 16, 16), np.random.default_rng(0))).all()
+
+
+def test_evaluation_takes_the_frames_in_the_middle():
+    pixels = load_pictures([encoded(moving_digit(20))], (4, 64, 64))
+    wanted = torch.from_numpy(np.stack(moving_digit(20)[8:12])).movedim(-1, 0)
+    assert pixels.shape == (1, 3, 4, 64, 64)
+    assert (pixels[0].int() - wanted.int()).abs().float().mean() < 4
+
+
+def test_a_clip_that_is_too_short_is_named_and_its_predecessor_stands_in(clips, caplog):
+    plan = BatchPlan(index=clips, data=DataConfig(batch_size=4, streams=2), input_size=(21, 8, 8), draws=1, seed=3)
+    (batch,) = take(plan, 1)
+    assert batch.pixels.shape == (4, 3, 21, 8, 8)
+    assert "too short: 20 of 21 frames" in caplog.text

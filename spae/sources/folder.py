@@ -39,7 +39,7 @@ class FolderSource:
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The file's bytes, cut after `limit`."""
-        return read_part(Place(self.url, entry.path), 0, None, limit)
+        return read_part(Place(self.url, entry.path), 0, entry.size, limit)
 
     def _top(self) -> list[FileItem]:
         try:

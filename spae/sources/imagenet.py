@@ -64,7 +64,7 @@ class ImageNetSource:
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
         if entry.offset is None:
-            return read_part(Place(self.url, entry.path), 0, None, limit)
+            return read_part(Place(self.url, entry.path), 0, entry.size, limit)
         tar = f"{entry.path.split('/')[0]}.tar" if self._is_folder else ""
         return read_part(Place(self.url, tar), entry.offset, entry.size, limit)
 

@@ -16,6 +16,7 @@ class Command:
 
 COMMANDS = {
     "images": Command("pipelines.images", "beam", "shard images into WebDataset tars"),
+    "videos": Command("pipelines.videos", "beam", "shard videos, whole or as clips, into WebDataset tars"),
     "verify": Command("pipelines.verify", "beam", "check a split of shards, and mend it"),
     "vocabulary": Command("pipelines.vocabulary", "beam", "make a vocabulary of a language model's words"),
     "train": Command("jobs.train", "ray", "train a tokenizer"),

@@ -96,7 +96,7 @@ class ShardChecker:
         return found
 
     def _sidecar_problems(self, sidecar: Sidecar, found: ShardCheck, seen: dict[str, Any]) -> Iterator[str]:
-        seen |= {"shard": found.shard, "samples": found.samples, "classes": dict(found.classes)}
+        seen |= {"samples": found.samples, "classes": dict(found.classes)}
         seen["errors"] = sum(seen["reasons"].values())
         if found.plan:
             seen["plan"] = found.plan

@@ -101,18 +101,22 @@ def load_sidecars(folder: str, names: Iterable[str]) -> Iterator[Sidecar]:
     file_system, path = fsspec.url_to_fs(folder)
     remaining = iter(names)
     while batch := list(itertools.islice(remaining, SIDECARS_AT_ONCE)):
-        paths = [f"{path.rstrip('/')}/{name}.json" for name in batch]
-        found = file_system.cat(paths, on_error="return")
-        for sidecar_path in paths:
+        paths = {name: f"{path.rstrip('/')}/{name}.json" for name in batch}
+        found = file_system.cat(list(paths.values()), on_error="return")
+        for name, sidecar_path in paths.items():
             content = found[sidecar_path]
             if isinstance(content, FileNotFoundError):
                 continue
             if isinstance(content, Exception):
                 raise content
             try:
-                yield Sidecar.from_json(content.decode())
+                sidecar = Sidecar.from_json(content.decode())
+                if sidecar.shard != name:
+                    raise ValueError(f"this is the sidecar of {sidecar.shard}; delete it and rerun the sharding")
             except ValueError as error:
                 logger.warning("%s: %s", sidecar_path, error)
+            else:
+                yield sidecar
 
 
 def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:

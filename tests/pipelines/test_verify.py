@@ -78,6 +78,10 @@ def lose_an_error(split):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+def swap_sidecars(split):
+    shutil.copy(split / "train-000002.json", split / "train-000001.json")
+
+
 def remove(name):
     return lambda split: (split / name).unlink()
 
@@ -98,6 +102,7 @@ REPAIRABLE = {
     "missing shard": (remove("train-000002.tar"), "train-000002: its tar is missing"),
     "missing sidecar": (remove("train-000003.json"), "train-000003: its sidecar is missing or damaged"),
     "missing last tar": (remove("train-000003.tar"), "train-000003: its tar is missing"),
+    "sidecar of another": (swap_sidecars, "train-000001: its sidecar is missing or damaged"),
     "wrong count": (wrong_count, "its sidecar says samples"),
     "lost error": (lose_an_error, "its sidecar says errors"),
     "missing index": (remove("index.json"), "index.json is missing"),

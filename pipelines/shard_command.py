@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from pipelines.samples import SampleMaker
 from pipelines.shard_plan import Plan, ShardSettings, making_plan
@@ -101,25 +102,30 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
             if flags.dry_run:
                 return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
             state = prepare_split(plan, folder, flags.limit, flags.replace)
-        for other in splits_with_other_classes(folder, plan.classes):
-            logger.warning(
-                "%s has other classes: its labels and these disagree. Give both the same folders or --annotations",
-                other,
-            )
     except (ValueError, ImportError, OSError) as error:
         logger.error("%s", error)
         return 2
-    begin = time.monotonic()
+    for other in splits_with_other_classes(folder, plan.classes):
+        message = "%s has other classes: its labels and these disagree. Give both the same folders or --annotations"
+        logger.warning(message, other)
     try:
-        with showing_progress(state.todo, folder):
-            if state.todo:
-                writer, numbers = ShardWriter(folder, settings, plan.classes), [shard.number for shard in state.todo]
-                shards_pipeline(writer, numbers, options).run().wait_until_finish()
-        result = finish_split(settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
+        return _write(plan, state, folder, options, flags.max_error_share)
     except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
-    return _report(plan, state, result, folder, flags.max_error_share, time.monotonic() - begin)
+
+
+def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
+    begin = time.monotonic()
+    with showing_progress(state.todo, folder):
+        if state.todo:
+            writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
+            shards_pipeline(writer, numbers, options).run().wait_until_finish()
+    if options.view_as(TestOptions).dry_run:
+        logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
+        return 0
+    result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
+    return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
 
 
 def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:

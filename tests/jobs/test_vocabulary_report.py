@@ -29,12 +29,9 @@ def test_neighbours_are_the_nearest_by_cosine(tmp_path, capsys):
     shown = vocabulary()
     unit = torch.nn.functional.normalize(shown.embeddings, dim=1)
     nearest = (unit @ unit[3]).argsort(descending=True)[1:4].tolist()
-    shown.save(str(tmp_path / "vocabulary"))
-    page = tmp_path / "page.html"
-    assert (
-        report.main(["vocabulary", str(tmp_path / "vocabulary"), "--output", str(page), "--words", shown.word_list[3]])
-        == 0
-    )
+    folder, page = tmp_path / "vocabulary", tmp_path / "page.html"
+    shown.save(str(folder))
+    assert report.main(["vocabulary", str(folder), "--output", str(page), "--words", shown.word_list[3]]) == 0
     expected = ", ".join(shown.word_list[row] for row in nearest)
     assert f"embedding: {expected}" in capsys.readouterr().out
     assert page.is_file()

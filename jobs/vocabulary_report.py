@@ -24,7 +24,7 @@ from spae.vocabulary import Vocabulary
 
 WORDS = ("dog", "king", "red", "seven", "water", "music", "car", "happy")
 NEIGHBOURS = 6
-BY_EMBEDDING, BY_CLIP = "by the language model's embedding", "by CLIP's meaning"
+EMBEDDING, MEANING = "language model's embedding", "meaning in CLIP"
 
 _SAMPLED = 1_000  # words whose nearest neighbour is sought; of all 100,000 it would take minutes
 _AT_ONCE = 128  # words compared to all others: 50 MB at 100,000
@@ -76,9 +76,9 @@ def gather(vocabulary: Vocabulary, words: Sequence[str]) -> VocabularyReport:
     if absent := [word for word in words if word not in known]:
         raise ValueError(f"--words {' '.join(absent)}: the vocabulary's {len(known)} words do not hold these")
     shown = tuple(words) or tuple(word for word in WORDS if word in known) or vocabulary.word_list[: len(WORDS)]
-    tables = {BY_EMBEDDING: vocabulary.embeddings}
+    tables = {EMBEDDING: vocabulary.embeddings}
     if vocabulary.semantics is not None:
-        tables[BY_CLIP] = vocabulary.semantics
+        tables[MEANING] = vocabulary.semantics
     panels = {}
     for name, table in tables.items():
         panels[f"length of a row, {name}"] = table.norm(dim=1)
@@ -122,7 +122,10 @@ def _facts(vocabulary: Vocabulary, tables: Mapping[str, Tensor]) -> Iterator[tup
     for reason, count in record.counts.items():
         yield f"tokens: {reason}", f"{count}"
     if clip := record.semantics:
-        yield "CLIP", f"{clip.clip} {clip.clip_weights}, {clip.activation}, weights {clip.weights_sha256[:16]}"
+        yield (
+            "CLIP",
+            f"{clip.clip} {clip.clip_weights} ({clip.activation}), sha256 of its weights {clip.weights_sha256}",
+        )
         yield "golden cosine", f"{clip.golden_cosine:.4f}"
         yield "prompts", f"{clip.template_set}, {len(clip.templates)} a word, as {clip.templates[0]!r}"
     else:

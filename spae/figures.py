@@ -234,7 +234,7 @@ def histogram_figure(panels: Mapping[str, Tensor], columns: int = 2) -> Figure:
         axes = figure.add_subplot(rows, columns, number)
         middle, low, high = float(values.median()), float(values.min()), float(values.max())
         margin = max(0.0, 0.01 - (high - low))  # values that are all one get one bar, not their rounding
-        axes.hist(values.numpy(), bins=60, range=(low - margin, high + margin), color=FAINT)
+        axes.hist(values.numpy(), bins=61, range=(low - margin, high + margin), color=FAINT)
         axes.axvline(middle, color=HIT, linewidth=1)
         axes.set_title(f"{title} (median {middle:.3f})", fontsize=8, color=INK)
         _plain(axes)

@@ -2,7 +2,9 @@
 
     python -m pipelines.vocabulary --llm FOLDER_OR_ID --clip ViT-L-14-quickgelu --clip-weights openai --output URL
 
-A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on.
+A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on; how
+Dataflow's workers get CLIP stands in infra/dataflow/Dockerfile. --device cuda does all in one process on a GPU, and
+--dry-run says what each way costs.
 """
 
 import dataclasses
@@ -12,16 +14,17 @@ import sys
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import transformers
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
-from pipelines.transforms import beam_options, flag_hint, split_flags
-from pipelines.vocabulary_features import compute_features
+from pipelines.transforms import beam_options, flag_hint, is_dataflow, split_flags
+from pipelines.vocabulary_cost import estimate_cost
+from pipelines.vocabulary_features import compute_features, compute_features_here
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
-from spae.clip import prompt_features
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.table import center_and_scale, principal_projection
 from spae.vocabulary import Vocabulary
@@ -49,7 +52,7 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
         word_list=tuple(chosen.words[row] for row in kept),
         llm_ids=chosen.llm_ids[kept],
         embeddings=table,
-        semantics=torch.stack([features[chosen.words[row]] for row in kept]) if plan.encoding else None,
+        semantics=torch.from_numpy(np.stack([features[chosen.words[row]] for row in kept])) if plan.encoding else None,
         record=dataclasses.replace(plan.record, counts=counts),
         transform=transform,
     )
@@ -85,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if unknown:
             raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], VocabularyFlags)}")
-        options = beam_options(beams)
+        options = _runner_options(flags, beams)
         plan = make_plan(flags, options)
         if _is_finished(plan, flags):
             return 0
@@ -105,8 +108,10 @@ def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     begin = time.monotonic()
     wanted = plan.words.words[: flags.limit]
     todo = _missing(plan, wanted)
-    if todo and plan.encoding:
-        compute_features(todo, plan.encoding.clip, plan.encoding.parts, flags.words_per_batch, options)
+    if todo and plan.encoding and flags.device:
+        compute_features_here(todo, plan.encoding, flags.words_per_batch)
+    elif todo and plan.encoding:
+        compute_features(todo, plan.encoding, flags.workers(), options)
     seconds = time.monotonic() - begin
     logger.info(
         "%d words encoded in %.1f s (%.0f prompts a second), %d were there before",
@@ -179,21 +184,27 @@ def _missing(plan: Plan, wanted: Sequence[str]) -> list[str]:
     return [word for word in wanted if word not in features and word not in errors]
 
 
+def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOptions:
+    """Beam's options; ValueError where they do not go with our flags."""
+    if flags.device and beams:
+        raise ValueError(f"--device {flags.device} works without Beam, so that {beams[0]} means nothing; give one")
+    options, output = beam_options(beams), absolute(flags.output)
+    if is_dataflow(options) and "://" not in output:
+        raise ValueError(f"--output {flags.output} is a folder of this machine, which Dataflow's workers do not see")
+    return options
+
+
 def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
-    """The plan with a cost estimate: one word is encoded here, to time it."""
+    """The plan with its cost, which is estimated from a batch that is encoded here."""
     todo = _missing(plan, plan.words.words[: flags.limit])
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():
         logger.info("%7d tokens: %s", count, name)
-    if plan.encoding is None:
-        logger.info("nothing to encode without --clip")
+    if plan.encoding is None or not todo:
+        logger.info("nothing to encode%s", "" if plan.encoding else " without --clip")
         return 0
-    guide = plan.encoding.clip.load()
-    begin = time.monotonic()
-    prompt_features(guide.model, guide.tokenizer, plan.words.words[:1], plan.encoding.clip.record.templates)
-    hours = (time.monotonic() - begin) * len(todo) / 3600
-    logger.info(
-        "%d words x %d prompts to encode, about %.3f hours of a machine like this", len(todo), plan.prompts, hours
-    )
+    cost = estimate_cost(plan.encoding.clip.load(), todo, flags.words_per_batch)
+    for line in cost.lines(flags.gpu_teraflops):
+        logger.info("%s", line)
     return 0
 
 

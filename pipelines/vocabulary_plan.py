@@ -3,10 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+import torch
+from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions
 
-from pipelines.vocabulary_features import IMAGENET, ClipSource, Encoding, FeatureParts, read_templates
+from pipelines.feature_parts import Encoding, FeatureParts
+from pipelines.transforms import is_dataflow
+from pipelines.vocabulary_features import Workers
+from pipelines.word_features import IMAGENET, ClipSource, read_templates
 from pipelines.words import WordFilter, Words, choose_words, read_language_model
 from spae.clip import load_clip, semantics_record
 from spae.publishing import absolute
@@ -45,12 +50,22 @@ class VocabularyFlags:
     """Name of the input embeddings, where it cannot be guessed."""
     words_per_batch: int = 32
     """Words that a worker encodes and publishes at a time, each with every prompt."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Encode in this process on this device, without Beam; else on Beam's workers, each on the accelerator it has."""
+    worker_ram: str | None = None
+    """Least memory of a Dataflow worker, as 16GB."""
+    accelerator: str | None = None
+    """GPU of a Dataflow worker, as type:nvidia-l4;count:1;install-nvidia-driver; implies --share-model."""
+    share_model: bool = False
+    """One CLIP a machine, which serves all its worker processes, instead of one a process: less memory."""
+    gpu_teraflops: float = 10.0
+    """What --dry-run takes a GPU to do of float32 a second, in 10^12 operations; a third of an L4's peak."""
     limit: int | None = None
     """Encode the first words only, as a pilot: no vocabulary is written, and a later run without it continues."""
     max_error_share: float = 0.01
     """Share of words that CLIP cannot take above which the run fails."""
     dry_run: bool = False
-    """Print the plan and an estimate of its cost, measured on one word, and write nothing."""
+    """Print the plan and an estimate of its cost, measured on one batch of words, and write nothing."""
     replace: bool = False
     """Replace a vocabulary of other words, another CLIP or other settings."""
     license: str = ""
@@ -66,6 +81,19 @@ class VocabularyFlags:
         for name in ("limit", "words_per_batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
+        if self.gpu_teraflops <= 0:
+            raise ValueError(f"--gpu-teraflops {self.gpu_teraflops} must be above 0")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch sees no CUDA device here; leave it out, or take --device cpu")
+
+    def workers(self) -> Workers:
+        """What Beam's workers get; ValueError where --worker-ram is no size."""
+        return Workers(
+            words_per_batch=self.words_per_batch,
+            ram=self.worker_ram,
+            accelerator=self.accelerator,
+            share_model=self.share_model or self.accelerator is not None,
+        )
 
 
 @dataclass(frozen=True)
@@ -111,12 +139,17 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
 def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) -> Encoding:
     templates = read_templates(flags.templates)
     semantics = semantics_record(load_clip(clip, flags.clip_weights), Path(flags.templates).name, templates)
-    source = ClipSource(clip, flags.clip_weights, semantics, _threads(options))
+    threads = None if flags.device else _threads(options, flags.workers())
+    source = ClipSource(clip, flags.clip_weights, semantics, flags.device, threads)
     return Encoding(source, FeatureParts.of(absolute(flags.output), semantics))
 
 
-def _threads(options: PipelineOptions) -> int | None:
-    """Threads a worker may take when Beam starts several processes on this machine; they would fight for its cores."""
+def _threads(options: PipelineOptions, workers: Workers) -> int | None:
+    """Threads a worker may take where several start on a machine; they would fight for its cores."""
+    if workers.share_model:
+        return None
+    if is_dataflow(options):  # starts a process a core, unless told not to
+        return None if options.view_as(DebugOptions).lookup_experiment("no_use_multiple_sdk_containers") else 1
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return None

@@ -1,7 +1,12 @@
 """From a language model's rows to a table: outliers of the norm, centring, unit length, projection (facts 8.1, 8.3)."""
 
+import hashlib
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from spae.vocabulary_record import TableName
 
 OUTLIER_SCORE = 5.0
 """Robust z-score of log |e| beyond which a row is dropped; on MiniLM's 21,358 plain words it finds nine rare names."""
@@ -43,3 +48,25 @@ def principal_projection(rows: Tensor, width: int) -> Tensor:
     chosen = vectors[:, -width:].flip(1)
     largest = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))
     return (chosen * largest.sign()).float()
+
+
+def make_transform(rows: Tensor, table: TableName, width: int | None) -> dict[str, Tensor]:
+    """What leads from rows (K, W) to a raw or centred table: nothing, or their mean and, for a width, a projection."""
+    if table != "centred":
+        return {}
+    mean = {"mean": rows.double().mean(0).float()}
+    return mean if width is None else {**mean, "projection": principal_projection(rows, width)}
+
+
+def apply_transform(rows: Tensor, transform: Mapping[str, Tensor]) -> Tensor:
+    """The table (K, C) of all its rows (K, W); on one kind of machine bit-equal at every call."""
+    if not transform:
+        return rows
+    if "projection" in transform:
+        rows = (rows - transform["mean"]) @ transform["projection"]
+    return center_and_scale(rows)[0]
+
+
+def rows_sha256(rows: Tensor) -> str:
+    """sha256 of rows as little-endian float32."""
+    return hashlib.sha256(rows.float().contiguous().numpy().astype("<f4", copy=False).data).hexdigest()

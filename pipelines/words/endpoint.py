@@ -134,14 +134,13 @@ class EndpointRows(RowSource):
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, session: requests.Session, batch: Sequence[str]) -> bytes:
-        key = os.environ.get(self.flags.embeddings_key_variable)
         content = {"model": self.flags.embeddings_model, "input": list(batch), "encoding_format": "float"}
         deadline = time.monotonic() + self.flags.embeddings_timeout
         try:
             with session.post(
                 self.url,
                 json=content,
-                headers={"Authorization": f"Bearer {key}"} if key else None,
+                auth=self._authorise,  # given even without a key: else requests would take one from ~/.netrc
                 timeout=self.flags.embeddings_timeout,
                 stream=True,
                 allow_redirects=False,  # a key goes nowhere else
@@ -152,10 +151,19 @@ class EndpointRows(RowSource):
             raise _Failed(f"{type(error).__name__}") from error
         if response.status_code == 200:
             return body
-        message = f"status {response.status_code}: {' '.join(body[:300].decode(errors='replace').split())}"
+        answer = " ".join(body.decode(errors="replace").replace(self._key() or "\0", "KEY").split())[:300]
+        message = f"status {response.status_code}: {answer}"
         if response.status_code not in _TRY_AGAIN:
             raise RowsError(f"{self.url} refused the request with {message}")
         raise _Failed(message, _retry_after(response))
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if key := self._key():
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    def _key(self) -> str:
+        return os.environ.get(self.flags.embeddings_key_variable, "")
 
 
 class _Failed(Exception):
@@ -173,7 +181,8 @@ def parse_answer(body: bytes, count: int, width: int | None) -> NDArray[np.float
         order = [item["index"] for item in data]
         if sorted(order) != list(range(count)):
             raise ValueError(f"{len(order)} rows, with other indices than 0 to {count - 1}")
-        rows = np.array([item["embedding"] for item in sorted(data, key=lambda item: item["index"])], np.float32)
+        with np.errstate(over="ignore"):  # infinity is found below
+            rows = np.array([item["embedding"] for item in sorted(data, key=lambda item: item["index"])], np.float32)
         if rows.ndim != 2:
             raise ValueError(f"an embedding is no list of numbers: {str(data[0])[:100]}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import huggingface_hub
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from pipelines.words.contextual import ContextualRows
@@ -42,9 +43,11 @@ class HuggingFaceFolder:
             reason = " ".join(str(error).split()) or repr(error)
             raise ValueError(f"{self.name} has no usable tokenizer: {reason}") from error
         name = self.name if self.commit else folder_name(self.folder)
-        backend = tokenizer.backend_tokenizer
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.no_padding()
+        backend.no_truncation()
         return Tokens(
-            name, self.commit, texts, reasons, lambda text: list(backend.encode(text, add_special_tokens=False).ids)
+            name, self.commit, texts, reasons, lambda text: backend.encode(text, add_special_tokens=False).ids
         )
 
     def rows(self, layer: EmbeddingsFrom, tensor: str | None = None) -> RowSource:
@@ -100,6 +103,6 @@ def _find_folder(name: str, revision: str | None) -> tuple[Path, str]:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
     except Exception as error:  # the hub's client raises its own, HTTP's and the disk's errors
         raise ValueError(
-            f"--llm {name}: no such folder, package or file of words, and not to be had from the hub: {error}"
+            f"--llm {name}: no such folder or package, no file of words, and not to be had from the hub: {error}"
         ) from error
     return folder, folder.name

@@ -35,10 +35,10 @@ class Tokens:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def split_words(self, text: str) -> list[str]:
-        """A text as the words of its tokens, those without text left out."""
+        """A text as the words of its tokens, blank ones left out; � stands for one that is no text."""
         assert self.split is not None, f"{self.name} has no tokenizer"
-        words = (self.texts.get(token, "�").strip() for token in self.split(text))
-        return [word for word in words if word]
+        tokens = (token for token in self.split(text) if self.reasons.get(token) != "empty")
+        return [self.texts.get(token, "�").strip() for token in tokens]
 
 
 class RowsError(RuntimeError):
@@ -99,8 +99,8 @@ class TableRows(RowSource):
         count, largest = len(tokens.texts) + len(tokens.reasons), max([*tokens.texts, *tokens.reasons], default=0)
         if largest >= len(self.table) or count < len(self.table) / 2:
             raise ValueError(
-                f"{tokens.name}: the tokenizer has {count} tokens with ids up to {largest}, but the embeddings "
-                f"({self.source}) have {len(self.table)} rows; tokenizer and weights are of different models"
+                f"{tokens.name}: the tokenizer has {count} tokens with ids up to {largest}, but the embeddings have "
+                f"{len(self.table)} rows ({self.source}); tokenizer and weights are of different models"
             )
 
 

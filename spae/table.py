@@ -1,7 +1,7 @@
 """From a language model's rows to a table: outliers of the norm, centring, unit length, projection (facts 8.1, 8.3).
 
-A table that a vocabulary only refers to is made anew from its rows and must be the same to the bit, on any machine. Sums
-therefore run in a fixed order, and products in parts that float64 holds without rounding.
+A table that a vocabulary only refers to is made anew from its rows and must be the same to the bit, on any machine.
+Sums therefore run in a fixed order, and products in parts that float64 holds without rounding.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def _sum(values: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left (K, W) @ right (W, C) as float32: parts of 20 bits multiply and add up exactly in float64, for W to 8,192."""
+    """left (K, W) @ right (W, C) as float32; parts of 20 bits multiply and add up exactly in float64, W to 8,192."""
     one, two = _parts(right)
     made = []
     for rows in left.split(_ROWS_AT_ONCE):

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from pipelines.word_features import ClipSource, WordFeatures
-from spae.publishing import delete, join, list_files, publish
+from spae.publishing import join, list_files, publish
 from spae.vocabulary_record import SemanticsRecord
 
 TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
@@ -74,12 +74,11 @@ class FeatureParts:
         return sum(int(name.removesuffix(".safetensors").rsplit("-", 1)[-1]) for name in self._names())
 
     def clear(self) -> None:
-        """Remove the parts, and their folders where these are empty then."""
-        for name in self._names():
-            delete(join(self.url, name))
+        """Remove the parts, all at once, and the folder above where it is empty then."""
         filesystem, path = fsspec.url_to_fs(self.url)
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm(path, recursive=True)
         with contextlib.suppress(OSError, NotImplementedError):  # stores have no folders
-            filesystem.rmdir(path)
             filesystem.rmdir(path.rsplit("/", 1)[0])
 
     def _contents(self, names: list[str]) -> Iterator[tuple[str, bytes]]:

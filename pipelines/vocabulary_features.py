@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import PBegin
 from apache_beam.transforms.resources import parse_resource_hints
 
 from pipelines.feature_parts import Encoding, FeatureParts, showing_progress
@@ -61,15 +62,19 @@ class WordFeaturesHandler(ModelHandler[str, WordFeatures, WordEncoder]):
 
 
 class EncodeWords(beam.PTransform):
-    """Words in, one published part a batch out: how many words it holds."""
+    """The beginning of a pipeline: one published part a batch of words, as the number of words in it."""
 
-    def __init__(self, encoding: Encoding, workers: Workers) -> None:
+    def __init__(self, words: Sequence[str], encoding: Encoding, workers: Workers) -> None:
         super().__init__()
+        self.words = words
         self.encoding = encoding
         self.workers = workers
+        # for all of it: steps with other hints are not fused, and features would pass from machine to machine
+        self.with_resource_hints(**workers.hints())
 
-    def expand(self, words: beam.PCollection) -> beam.PCollection:
-        """The worker that encodes a batch publishes it."""
+    def expand(self, begin: PBegin) -> beam.PCollection:
+        """A shuffle spreads the words, and the worker that encodes a batch publishes it."""
+        words = begin | "Words" >> beam.Create(self.words, reshuffle=True)
         encode = RunInference(WordFeaturesHandler(self.encoding.clip, self.workers))
         return words | "Encode" >> encode | "Publish" >> beam.ParDo(_Publish(self.encoding.parts))
 
@@ -85,10 +90,8 @@ class _Publish(beam.DoFn):
 
 def compute_features(words: Sequence[str], encoding: Encoding, workers: Workers, options: PipelineOptions) -> None:
     """Encode words on the runner that the options name, showing progress, and wait for the end."""
-    # hints are for all of it: steps with other hints are not fused, and features would pass from machine to machine
-    encode = EncodeWords(encoding, workers).with_resource_hints(**workers.hints())
     with showing_progress(encoding.parts, len(words)), beam.Pipeline(options=options) as pipeline:
-        _ = pipeline | "Words" >> beam.Create(words, reshuffle=True) | "Features" >> encode
+        _ = pipeline | "Features" >> EncodeWords(words, encoding, workers)
 
 
 def compute_features_here(words: Sequence[str], encoding: Encoding, words_per_batch: int) -> None:

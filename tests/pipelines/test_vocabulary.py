@@ -201,7 +201,7 @@ def test_a_damaged_vocabulary_is_replaced_on_demand_only(folders, finished, capl
 
 def test_a_dry_run_tells_and_writes_nothing(folders, tmp_path, caplog):
     assert main(command(folders, tmp_path / "vocabulary", "--dry-run", "--max-words", "7")) == 0
-    assert "7 words x 2 prompts to encode, about" in caplog.text
+    assert "7 words x 2 prompts to encode: 14 prompts" in caplog.text
     assert "5 tokens: special" in caplog.text
     assert not (tmp_path / "vocabulary").exists()
 
@@ -262,9 +262,10 @@ def test_a_run_that_breaks_keeps_what_it_has(folders, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues(folders, tmp_path):
+@pytest.mark.parametrize("place", [(), ("--device=cpu",)], ids=["Beam", "one process"])
+def test_a_killed_run_continues(folders, tmp_path, place):
     output = tmp_path / "vocabulary"
-    flags = ("--words-per-batch=1", "--templates=imagenet-80")
+    flags = ("--words-per-batch=1", "--templates=imagenet-80", *place)
     line = [sys.executable, "-m", "pipelines.vocabulary", *command(folders, output, *flags)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -280,3 +281,6 @@ def test_a_killed_run_continues(folders, tmp_path):
     assert again.returncode == 0
     assert f"{len(kept)} were there before" in again.stderr
     assert len(Vocabulary.load(str(output))) > len(kept)
+    assert main(command(folders, tmp_path / "at once", *flags)) == 0
+    for file in ("semantics.safetensors", "embeddings.safetensors", "words.parquet"):
+        assert (output / file).read_bytes() == (tmp_path / "at once" / file).read_bytes()

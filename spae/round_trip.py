@@ -45,7 +45,7 @@ def try_separator(words: Sequence[str], split: Split, separator: str, start: str
     broken = [pair for sequence in _sequences(alive) for pair in _broken_pairs(sequence, returns)]
     survivors = set(alive) - _culprits(broken)
     lost = tuple(number for number, word in enumerate(words) if word not in survivors)
-    return RoundTripRecord(separator=separator, start=start, survivors=len(survivors), lost=lost)
+    return RoundTripRecord(separator=separator, start=start, words=len(words), lost=lost)
 
 
 def split_text(text: str, split: Split, separator: str) -> list[str]:

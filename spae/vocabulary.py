@@ -120,11 +120,19 @@ class Vocabulary:
         return dataclasses.replace(self, semantics=None, record=dataclasses.replace(self.record, semantics=None))
 
     def first(self, words: int) -> "Vocabulary":
-        """The first words alone; ValueError where there are fewer."""
+        """The first words alone; ValueError where there are fewer, or the table could not be found again."""
         if words > len(self):
             raise ValueError(f"the vocabulary has {len(self)} words, fewer than the {words} asked for")
+        record = self.record
+        if record.embeddings == "reference" and words < len(self):
+            raise ValueError(
+                f"embeddings by reference are of all {len(self)} words; build one with --max-words {words}"
+            )
+        if record.round_trip is not None:
+            record = dataclasses.replace(record, round_trip=record.round_trip.first(words))
         return dataclasses.replace(
             self,
+            record=record,
             word_list=self.word_list[:words],
             llm_ids=self.llm_ids[:words],
             embeddings=self.embeddings[:words],

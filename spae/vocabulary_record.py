@@ -1,5 +1,6 @@
 """What a vocabulary says of itself: where its words come from, and which CLIP judged them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,9 +51,18 @@ class RoundTripRecord:
     """Between two words; of the usual ones that with which most words survive."""
     start: str
     """Before the first word: a space where tokens begin with one, otherwise nothing."""
-    survivors: int
+    words: int
     lost: tuple[int, ...]
     """Ids of the words that do not come back, or not beside every other that was tried."""
+
+    @property
+    def survivors(self) -> int:
+        """How many words come back."""
+        return self.words - len(self.lost)
+
+    def first(self, words: int) -> "RoundTripRecord":
+        """Of the first words alone."""
+        return dataclasses.replace(self, words=words, lost=tuple(number for number in self.lost if number < words))
 
     def join(self, words: Sequence[str]) -> str:
         """One text of words."""

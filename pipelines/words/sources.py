@@ -19,8 +19,8 @@ from spae.publishing import absolute, join
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceFlags(EndpointFlags):
-    """Whose words, and which embeddings."""
+class ModelFlags:
+    """Whose words, and which of its embeddings."""
 
     llm: str
     """Language model: a Hugging Face folder, a hub id, an installed package that ships one in model/, or a file: a
@@ -36,6 +36,11 @@ class SourceFlags(EndpointFlags):
     """Name of the table of embeddings, where it cannot be guessed."""
     vectors: str | None = None
     """File of embeddings, one row a token id: .safetensors or .npy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFlags(EndpointFlags, ModelFlags):
+    """Whose words, and which embeddings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

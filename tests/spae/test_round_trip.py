@@ -74,7 +74,7 @@ def test_pieces_that_continue_a_word_are_lost(word_pieces):
 
 def test_of_equals_the_first_separator_is_taken():
     record = measure_round_trip(["a", "b"], str.split)
-    assert record == RoundTripRecord(separator=" ", start="", survivors=2, lost=())
+    assert record == RoundTripRecord(separator=" ", start="", words=2, lost=())
 
 
 def test_of_a_pair_that_breaks_the_word_goes_that_breaks_more():

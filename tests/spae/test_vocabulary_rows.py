@@ -48,7 +48,7 @@ def referring(rows, table="centred", width=None):
         embeddings="reference",
         rows_sha256=rows_sha256(kept),
         dropped_words={"norm outlier": ("rare",)},
-        round_trip=RoundTripRecord(separator=" ", start="", survivors=39, lost=(3,)),
+        round_trip=RoundTripRecord(separator=" ", start="", words=40, lost=(3,)),
         license="not to be republished",
     )
     words = tuple(f"word{number}" for number in range(40))
@@ -140,6 +140,16 @@ def test_a_model_folder_holds_no_rows_and_finds_them(source, tmp_path):
     assert loaded.fingerprint == model.fingerprint
     assert torch.equal(loaded.encode(pixels).flatten(), model.encode(pixels).flatten())
     assert SPAE.from_pretrained(str(tmp_path / "model")).fingerprint == model.fingerprint
+
+
+def test_a_cut_table_could_not_be_found_again(source):
+    vocabulary = referring(source)
+    with pytest.raises(ValueError, match="build one with --max-words 30"):
+        vocabulary.first(30)
+    assert vocabulary.first(40).words_fingerprint == vocabulary.words_fingerprint
+    stored = dataclasses.replace(vocabulary, record=dataclasses.replace(vocabulary.record, embeddings="stored"))
+    assert stored.first(3).record.round_trip == RoundTripRecord(separator=" ", start="", words=3, lost=())
+    assert stored.first(30).record.round_trip.survivors == 29
 
 
 def test_a_learned_table_is_ones_own_and_a_projected_one_is_not(source, tmp_path):

@@ -1,6 +1,7 @@
 """Show what a demo folder holds: real test pictures, their words, what the words rebuild, and the scores.
 
     python -m jobs.report --demo runs/demo
+    python -m jobs.report vocabulary URL    # what a vocabulary folder holds, see its --help
 
 Reads shards/test, model and tokens, and where they are there metrics.json, baseline (the model trained without the
 semantic loss) and the histories of both runs. Writes report.png and report.html.
@@ -19,6 +20,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from jobs import vocabulary_report
 from jobs.report_page import Drawing, PageContent, WordRow, render_page
 from jobs.runs import read_history
 from jobs.token_tables import open_tokens
@@ -72,6 +74,9 @@ class Example:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 2 for unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["vocabulary"]:
+        return vocabulary_report.main(arguments[1:])
     try:
         flags = tyro.cli(ReportFlags, args=arguments, description=__doc__)
         content = gather(flags.demo, flags.examples)

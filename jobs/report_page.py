@@ -66,10 +66,10 @@ def render_page(content: PageContent) -> str:
         lede=_lede(content.metrics),
         notes="".join(f"<p class='note'>{html.escape(note)}</p>" for note in content.notes),
         summary=_summary(content),
-        picture=_figure(first),
+        picture=figure_html(first),
         words=_words(content.words),
         sql=html.escape(SQL.format(tokens=f"{content.demo}/tokens")),
-        others="".join(f"<section>{_figure(drawing)}</section>" for drawing in others),
+        others="".join(f"<section>{figure_html(drawing)}</section>" for drawing in others),
         caveat=html.escape(CAVEAT),
         protocol=_protocol(content.metrics),
         seconds=_seconds(content.metrics),
@@ -106,7 +106,8 @@ def _summary(content: PageContent) -> str:
     return f"<table class='figures'><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _figure(drawing: Drawing) -> str:
+def figure_html(drawing: Drawing) -> str:
+    """A figure with its title and caption, the picture inside."""
     data = base64.b64encode(drawing.png).decode()
     title, caption = html.escape(drawing.title), html.escape(drawing.caption)
     paragraph = f"<p>{caption}</p>" if caption else ""

@@ -43,6 +43,11 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def is_dataflow(options: PipelineOptions) -> bool:
+    """Whether the work will run on Dataflow's machines."""
+    return options.view_as(StandardOptions).runner.endswith("DataflowRunner")
+
+
 def _beam_flags() -> frozenset[str]:
     names: set[str] = set()
     PipelineOptions([]).get_all_options(add_extra_args_fn=lambda parser: names.update(parser._option_string_actions))

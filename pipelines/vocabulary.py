@@ -2,7 +2,9 @@
 
     python -m pipelines.vocabulary --llm FOLDER_OR_ID --clip ViT-L-14-quickgelu --clip-weights openai --output URL
 
-A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on.
+A rerun continues where a killed run ended. Beam's own flags (--runner, --direct_num_workers, ...) are passed on; how
+Dataflow's workers get CLIP stands in infra/dataflow/Dockerfile. --device cuda does all in one process on a GPU, and
+--dry-run says what each way costs.
 """
 
 import dataclasses
@@ -16,9 +18,9 @@ import numpy as np
 import torch
 import transformers
 import tyro
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.transforms import beam_options, flag_hint, split_flags
+from pipelines.transforms import beam_options, flag_hint, is_dataflow, split_flags
 from pipelines.vocabulary_cost import estimate_cost
 from pipelines.vocabulary_features import compute_features, compute_features_here
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
@@ -190,7 +192,7 @@ def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOpt
     if flags.device and beams:
         raise ValueError(f"--device {flags.device} works without Beam, so that {beams[0]} means nothing; give one")
     options, output = beam_options(beams), absolute(flags.output)
-    if options.view_as(StandardOptions).runner == "DataflowRunner" and "://" not in output:
+    if is_dataflow(options) and "://" not in output:
         raise ValueError(f"--output {flags.output} is a folder of this machine, which Dataflow's workers do not see")
     return options
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions
 
 from pipelines.feature_parts import Encoding, FeatureParts
+from pipelines.transforms import is_dataflow
 from pipelines.vocabulary_features import Workers
 from pipelines.word_features import IMAGENET, ClipSource, read_templates
 from pipelines.words.choice import WordFilter, Words, candidates, choose_words
@@ -188,9 +189,8 @@ def _threads(options: PipelineOptions, workers: Workers) -> int | None:
     """Threads a worker may take where several start on a machine; they would fight for its cores."""
     if workers.share_model:
         return None
-    experiments = options.view_as(DebugOptions)
-    if options.view_as(StandardOptions).runner == "DataflowRunner":  # starts a process a core
-        return None if experiments.lookup_experiment("no_use_multiple_sdk_containers") else 1
+    if is_dataflow(options):  # starts a process a core, unless told not to
+        return None if options.view_as(DebugOptions).lookup_experiment("no_use_multiple_sdk_containers") else 1
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return None

@@ -18,7 +18,7 @@ from spae.vocabulary_record import SemanticsRecord
 
 IMAGENET = "imagenet-80"
 
-_PROMPTS_AT_ONCE = {"cpu": 256, "cuda": 4096}  # a GPU runs several thousand short prompts in the time of a few hundred
+_PROMPTS_AT_ONCE = {"cpu": 256, "cuda": 4096}  # a GPU waits for launches, a CPU for memory
 _NOT_FINITE = "CLIP gives a feature that is not finite"
 
 

@@ -1,11 +1,15 @@
 """Tables of embeddings as models publish them: a tensor of safetensors files, or a numpy file. Nothing is unpickled."""
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
+import fsspec
 import numpy as np
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import safe_open
 from torch import Tensor
 
@@ -71,6 +75,19 @@ def read_table_file(path: Path, tensor: str | None = None) -> tuple[str, Tensor]
         tensor = names[0]
     found = choose_tensor(names, tensor, INPUT_TENSORS)
     return found, read_tensor(path, found)
+
+
+@contextlib.contextmanager
+def local_file(url: str) -> Iterator[Path]:
+    """A file of any file system as one of this machine, while the block runs."""
+    file_system, path = fsspec.url_to_fs(url)
+    if isinstance(file_system, LocalFileSystem):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="spae-") as folder:
+        copy = Path(folder) / PurePath(path).name
+        file_system.get_file(path, str(copy))
+        yield copy
 
 
 def read_tensor(path: Path, name: str) -> Tensor:

@@ -226,6 +226,22 @@ def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], names:
     return figure
 
 
+def histogram_figure(panels: Mapping[str, Tensor], columns: int = 2) -> Figure:
+    """Histograms of some quantities (n,), by title; a line marks the median."""
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(5.2 * columns, 2.6 * rows)
+    for number, (title, values) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        middle, low, high = float(values.median()), float(values.min()), float(values.max())
+        margin = max(0.0, 0.01 - (high - low))  # values that are all one get one bar, not their rounding
+        axes.hist(values.numpy(), bins=61, range=(low - margin, high + margin), color=FAINT)
+        axes.axvline(middle, color=HIT, linewidth=1)
+        axes.set_title(f"{title} (median {middle:.3f})", fontsize=8, color=INK)
+        _plain(axes)
+    figure.tight_layout()
+    return figure
+
+
 def png_bytes(figure: Figure, dpi: int = DPI) -> bytes:
     """A figure as a PNG file."""
     sink = io.BytesIO()

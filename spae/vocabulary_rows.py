@@ -8,15 +8,13 @@ of the words: ~/.cache/spae/embeddings, or what the environment's SPAE_EMBEDDING
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import fsspec
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spae.embedding_rows import read_model_table, read_table_file
-from spae.publishing import absolute, join, publish, read_bytes
+from spae.embedding_rows import local_file, read_model_table, read_table_file
+from spae.publishing import join, publish, read_bytes
 from spae.table import apply_transform, rows_sha256
 from spae.vocabulary_record import VocabularyRecord
 
@@ -40,9 +38,9 @@ def find_table(reference: TableReference, place: str | None) -> Tensor:
 
     Args:
         reference: which table.
-        place: a Hugging Face folder of the language model, a file with its rows in the order of token ids
-            (.safetensors, .npy), or a vocabulary folder of the same words that stores the table; None looks where
-            tables are kept.
+        place: a local Hugging Face folder of the language model, a file with its rows in the order of token ids
+            (.safetensors, .npy, any fsspec URL), or a local vocabulary folder of the same words that stores the table;
+            None looks where tables are kept.
 
     Raises:
         ValueError: nothing is there, or other rows than the reference's.
@@ -76,12 +74,11 @@ def pack_table(table: Tensor) -> bytes:
 
 def _read(place: str, reference: TableReference) -> Tensor | None:
     """The table in use from what lies there; None where it is of other rows."""
-    local = Path(fsspec.open_local(f"simplecache::{place}") if "://" in absolute(place) else absolute(place))
-    source = reference.record.embeddings_source.split(" ", 1)[0]
-    if local.is_dir() and not (local / "words.parquet").is_file():
-        name, table = read_model_table(local, source)
-    else:
-        name, table = read_table_file(local / "embeddings.safetensors" if local.is_dir() else local)
+    with local_file(place) as local:
+        if local.is_dir() and not (local / "words.parquet").is_file():
+            name, table = read_model_table(local, reference.record.embeddings_source.split(" ", 1)[0])
+        else:
+            name, table = read_table_file(local / "embeddings.safetensors" if local.is_dir() else local)
     if int(reference.llm_ids.max()) < len(table):
         rows = table[reference.llm_ids].float()
         if rows_sha256(rows) == reference.record.rows_sha256:

@@ -7,15 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
-
 from pipelines.feature_parts import FeatureParts
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.files import read_sentencepiece, read_tiktoken, read_word_list
 from pipelines.words.huggingface import EmbeddingsFrom, HuggingFaceFolder
 from pipelines.words.tokens import LanguageModel, RowSource, TableRows, Tokens
-from spae.embedding_rows import read_table_file
-from spae.publishing import absolute, join
+from spae.embedding_rows import local_file, read_table_file
+from spae.publishing import join
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +87,10 @@ def _other_rows(flags: SourceFlags, output: str) -> RowSource | None:
         return EndpointRows(flags, FeatureParts(join(output, "parts", folder)))
     if flags.vectors is None:
         return None
-    url = absolute(flags.vectors)
     try:
-        local = fsspec.open_local(f"simplecache::{url}") if "://" in url else url
-        found, table = read_table_file(Path(local), flags.embeddings_tensor)
+        with local_file(flags.vectors) as file:
+            found, table = read_table_file(file, flags.embeddings_tensor)
     except Exception as error:  # safetensors, numpy and the stores have errors of their own
         raise ValueError(f"--vectors {flags.vectors} is no table of embeddings that can be read: {error}") from error
     rows = TableRows(found, table)
-    return dataclasses.replace(rows, source=f"{found} of {Path(url).name}, sha256:{rows.sha256}")
+    return dataclasses.replace(rows, source=f"{found} of {Path(flags.vectors).name}, sha256:{rows.sha256}")

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.benchmarks import bench_vocabulary
 from tests.benchmarks.bench import Contestant, peak_memory, print_table, timed, write_json
 
 
@@ -35,3 +36,14 @@ def test_peak_memory_is_what_a_run_holds_beyond_what_was_held():
 
     for _ in range(2):
         assert peak_memory(run) == pytest.approx(64, rel=0.2), "again: pages that were freed count once more"
+
+
+@pytest.mark.slow
+def test_a_part_of_both_vocabularies_goes_all_the_way(tmp_path, capsys):
+    small = ("--limit", "60", "--width", "32", "--layers", "1", "--bookkeeping", "500")
+    bench_vocabulary.main([*small, "--device", "cpu", "--folder", str(tmp_path / "vocabularies")])
+    printed = capsys.readouterr().out
+    assert "open_clip's BPE: 49408 tokens" in printed
+    assert "MiniLM's WordPieces: 30522 tokens" in printed
+    document = json.loads((tmp_path / "vocabularies/vocabulary.json").read_text())
+    assert [row["items"] for row in document["rows"]] == [80 * 60, 80 * 60, 500, 500, 500, 500]

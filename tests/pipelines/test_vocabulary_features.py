@@ -153,6 +153,7 @@ def test_a_dry_run_tells_which_way_is_cheaper(command, tmp_path, caplog):
 
 
 def test_dataflow_gets_one_fused_step_behind_a_shuffle_on_the_machines_asked_for(source, google_storage):
+    """The runner's dry run makes the job and submits nothing."""
     encoding = Encoding(source, FeatureParts(f"{google_storage}/words/parts/x"))
     gpu = "type:nvidia-l4;count:1;install-nvidia-driver"
     workers = Workers(words_per_batch=32, ram="16GB", accelerator=gpu, share_model=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from spae.evaluation.metrics import psnr
 from spae.figures import (
     curves_figure,
+    histogram_figure,
     png_bytes,
     pyramid_examples,
     pyramid_figure,
@@ -121,6 +122,14 @@ def test_curves_show_each_run_where_it_has_the_quantity():
     assert loss.lines[0].get_ydata().tolist() == [3.0, 2.0]
     assert [line.get_label() for line in other.lines] == ["a"]
     assert loss.get_title() == "the loss"
+
+
+def test_histograms_hold_every_value_and_equal_ones_in_one_bar():
+    figure = histogram_figure({"spread": torch.linspace(0, 1, 100), "equal": torch.ones(7) + 1e-7 * torch.randn(7)})
+    spread, equal = figure.axes
+    assert sum(bar.get_height() for bar in spread.patches) == 100
+    assert max(bar.get_height() for bar in equal.patches) == 7
+    assert "median 1.000" in equal.get_title()
 
 
 def test_figures_are_png_files(tmp_path):

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import uuid
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from pipelines.words.choice import WordFilter, choose_words
 from pipelines.words.files import counts_sha256, read_frequencies, read_sentencepiece, read_tiktoken, read_word_list
 from pipelines.words.sources import SourceFlags, read_language_model
+from spae.publishing import publish
 
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 TEXT = ["the lion and the löwe saw zero one two three lions, the queen's 42 pictures"] * 20
@@ -197,3 +199,14 @@ def test_flags_that_do_not_go_together_are_named(tmp_path):
     (tmp_path / "words.bin").write_text("lion\n")
     with pytest.raises(ValueError, match=r"not \.bin"):
         read_language_model(SourceFlags(llm=str(tmp_path / "words.bin")), "output")
+
+
+def test_vectors_come_from_any_store(tmp_path):
+    (tmp_path / "words.txt").write_text("lion\nqueen\n")
+    for folder, rows in {"one": np.eye(2, 3), "two": 2 * np.eye(2, 3)}.items():
+        data = io.BytesIO()
+        np.save(data, rows)
+        url = f"memory://{uuid.uuid4()}/{folder}/rows.npy"
+        publish(url, data.getvalue())
+        model = read_language_model(SourceFlags(llm=str(tmp_path / "words.txt"), vectors=url), "output")
+        assert np.array_equal(model.embeddings.table.numpy(), rows)

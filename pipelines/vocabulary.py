@@ -19,16 +19,18 @@ import torch
 import transformers
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
-from torch import Tensor
 
 from pipelines.transforms import beam_options, flag_hint, is_dataflow, split_flags
 from pipelines.vocabulary_cost import estimate_cost
 from pipelines.vocabulary_features import compute_features, compute_features_here
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
+from pipelines.words.tokens import RowsError
 from spae.publishing import absolute, delete, join, publish, read_bytes
-from spae.table import center_and_scale, principal_projection
+from spae.round_trip import measure_round_trip
+from spae.table import apply_transform, make_transform, rows_sha256
 from spae.vocabulary import Vocabulary
-from spae.vocabulary_record import VocabularyRecord
+from spae.vocabulary_record import OUTCOMES, VocabularyRecord
+from spae.vocabulary_rows import CACHE_VARIABLE, keep_table
 
 logger = logging.getLogger(__name__)
 
@@ -46,29 +48,23 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
     if missing and plan.encoding:
         raise RuntimeError(f"{len(missing)} words have no features, {missing[0]!r} the first; run again to continue")
     rows = chosen.rows[kept]
-    table, transform = _table(rows, plan.record)
+    transform = make_transform(rows, plan.record.table, plan.record.projected_width)
     counts = {"kept": len(kept), **chosen.dropped, **({"refused by CLIP": len(lost)} if lost else {})}
     vocabulary = Vocabulary(
         word_list=tuple(chosen.words[row] for row in kept),
         llm_ids=chosen.llm_ids[kept],
-        embeddings=table,
+        embeddings=apply_transform(rows, transform),
         semantics=torch.from_numpy(np.stack([features[chosen.words[row]] for row in kept])) if plan.encoding else None,
-        record=dataclasses.replace(plan.record, counts=counts),
+        record=dataclasses.replace(
+            plan.record, counts=counts, dropped_words=chosen.examples, rows_sha256=rows_sha256(rows)
+        ),
         transform=transform,
     )
-    return vocabulary, lost
-
-
-def _table(rows: Tensor, record: VocabularyRecord) -> tuple[Tensor, dict[str, Tensor]]:
-    """The table in use, and the tensors that lead to it."""
-    if record.table != "centred":
-        return rows, {}
-    if record.projected_width is None:
-        table, mean = center_and_scale(rows)
-        return table, {"mean": mean}
-    mean = rows.double().mean(0).float()
-    projection = principal_projection(rows, record.projected_width)
-    return center_and_scale((rows - mean) @ projection)[0], {"mean": mean, "projection": projection}
+    tokens = plan.model.tokens
+    if tokens.split is None:
+        return vocabulary, lost
+    round_trip = measure_round_trip(vocabulary.word_list, tokens.split_words)
+    return dataclasses.replace(vocabulary, record=dataclasses.replace(vocabulary.record, round_trip=round_trip)), lost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(plan, flags, options)
+    except RowsError as error:
+        logger.error("%s", error)
+        return 1
     except Exception:  # whatever a runner raises: what is encoded stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
@@ -137,7 +136,11 @@ def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: Vo
         share = 100 * len(lost) / len(plan.words.words)
         logger.error("CLIP refused %.2f%% of the words, over --max-error-share %g", share, flags.max_error_share)
         return 1
+    if vocabulary.record.embeddings == "reference":
+        kept = keep_table(vocabulary.words_fingerprint, vocabulary.embeddings)
+        logger.info("the embeddings are not in the vocabulary but in %s (see %s)", kept, CACHE_VARIABLE)
     vocabulary.save(output)
+    plan.model.embeddings.clear()
     if plan.encoding:
         plan.encoding.parts.clear()
     logger.info("%d words of width %d: %s", len(vocabulary), vocabulary.width, output)
@@ -169,7 +172,7 @@ def _differences(found: VocabularyRecord, planned: VocabularyRecord) -> list[str
         values = dataclasses.asdict(record)
         semantics = values.pop("semantics") or {}
         values |= {f"CLIP {name}": value for name, value in semantics.items()}
-        for name in ("counts", "CLIP golden_cosine", "CLIP clip", "CLIP clip_weights"):
+        for name in (*OUTCOMES, "CLIP golden_cosine", "CLIP clip", "CLIP clip_weights"):
             values.pop(name, None)
         return values
 
@@ -199,6 +202,8 @@ def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
     todo = _missing(plan, plan.words.words[: flags.limit])
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():
         logger.info("%7d tokens: %s", count, name)
+    if plan.rows_cost:
+        logger.info("%s", plan.rows_cost)
     if plan.encoding is None or not todo:
         logger.info("nothing to encode%s", "" if plan.encoding else " without --clip")
         return 0

@@ -1,7 +1,9 @@
 """What a vocabulary will be made of: the flags of the command, and the plan that they lead to."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +14,20 @@ from pipelines.feature_parts import Encoding, FeatureParts
 from pipelines.transforms import is_dataflow
 from pipelines.vocabulary_features import Workers
 from pipelines.word_features import IMAGENET, ClipSource, read_templates
-from pipelines.words import WordFilter, Words, choose_words, read_language_model
+from pipelines.words.choice import WordFilter, Words, candidates, choose_words
+from pipelines.words.denied import DEFAULT, read_denied
+from pipelines.words.files import counts_sha256, read_frequencies
+from pipelines.words.sources import SourceFlags, read_language_model
+from pipelines.words.tokens import LanguageModel, UnaskedRows
 from spae.clip import load_clip, semantics_record
 from spae.publishing import absolute
-from spae.vocabulary_record import TableName, VocabularyRecord
+from spae.vocabulary_record import Storage, TableName, VocabularyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocabularyFlags:
+class VocabularyFlags(SourceFlags):
     """Which words, which CLIP, and where to."""
 
-    llm: str
-    """Language model: a Hugging Face folder, a hub id, or an installed package that ships one in model/."""
     output: str
     """Folder or URL of the vocabulary."""
     clip: str | None = None
@@ -31,23 +35,27 @@ class VocabularyFlags:
     clip_weights: str | None = None
     """Tag of open_clip or a file; for a plain model name only."""
     max_words: int | None = None
-    """Keep the first words in token order, which is by frequency in most vocabularies."""
+    """Keep the most frequent words: by the tokenizer's order of merges or scores, or by --frequencies."""
+    frequencies: str | None = None
+    """File with word<TAB>count a line, by which words are ranked instead."""
     word_pattern: str = ""
     """Regular expression that a whole word must match, such as [a-z]{3,}; empty takes all."""
     whole_words: bool = False
     """Leave out tokens that only continue a word, such as ##ing."""
     include: tuple[str, ...] = ()
     """Words kept whatever their rank and pattern."""
+    deny: str = DEFAULT
+    """Words left out: default (slurs, as hashes), none, or a file with one a line, in clear or as sha256:HASH."""
+    keep_outliers: bool = False
+    """Keep words whose embedding is far longer or shorter than the others."""
     table: TableName = "centred"
     """centred: (e - mean) / |e - mean|. raw: the model's own rows, of which a few are nearest to nearly everything."""
     project_width: int | None = None
     """Bring the rows to this width by their principal directions, for tables wider than an encoder should emit."""
     templates: str = IMAGENET
     """imagenet-80, or a text file with one prompt a line, {} where the word goes."""
-    llm_revision: str | None = None
-    """Branch, tag or commit of a hub id."""
-    embeddings_tensor: str | None = None
-    """Name of the input embeddings, where it cannot be guessed."""
+    embeddings: Storage = "stored"
+    """reference: the folder holds hash and source of embeddings that may not be republished, not the rows."""
     words_per_batch: int = 32
     """Words that a worker encodes and publishes at a time, each with every prompt."""
     device: Literal["cpu", "cuda"] | None = None
@@ -74,6 +82,7 @@ class VocabularyFlags:
     """Terms of the sources, for the record."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.project_width is not None and self.table != "centred":
@@ -100,10 +109,18 @@ class VocabularyFlags:
 class Plan:
     """What a run will make, before any word is encoded."""
 
-    words: Words
+    model: LanguageModel
+    rules: WordFilter
     record: VocabularyRecord
     encoding: Encoding | None
     """None for a vocabulary without semantics."""
+    rows_cost: str = ""
+    """What embeddings would cost that a dry run does not ask for."""
+
+    @cached_property
+    def words(self) -> Words:
+        """The chosen words; embeddings on demand are asked for at the first use."""
+        return choose_words(self.model, self.rules)
 
     @property
     def prompts(self) -> int:
@@ -113,27 +130,51 @@ class Plan:
 
 def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
     """Read the language model, choose its words and look at CLIP; ValueError where something cannot be used."""
+    denied = read_denied(flags.deny)
+    frequencies = read_frequencies(flags.frequencies) if flags.frequencies else {}
     rules = WordFilter(
-        pattern=flags.word_pattern, whole=flags.whole_words, max_words=flags.max_words, include=flags.include
+        pattern=flags.word_pattern,
+        whole=flags.whole_words,
+        max_words=flags.max_words,
+        include=flags.include,
+        denied=denied,
+        frequencies=frequencies,
+        keep_outliers=flags.keep_outliers,
     )
     encoding = _plan_encoding(flags, flags.clip, options) if flags.clip else None
-    model = read_language_model(flags.llm, flags.llm_revision, flags.embeddings_tensor)
-    words = choose_words(model, rules)
+    model = read_language_model(flags, absolute(flags.output))
     record = VocabularyRecord(
-        llm=model.name,
+        llm=model.tokens.name,
         llm_revision=model.revision,
-        embeddings_source=model.embeddings_source,
+        embeddings_source=model.embeddings.source,
         table=flags.table,
         projected_width=flags.project_width,
         word_pattern=flags.word_pattern,
         whole_words=flags.whole_words,
         max_words=flags.max_words,
         included=flags.include,
+        denied_sha256=denied.sha256,
+        frequencies_sha256=counts_sha256(frequencies),
+        keep_outliers=flags.keep_outliers,
+        embeddings=flags.embeddings,
         license=flags.license,
         source_terms=flags.source_terms,
         semantics=encoding.clip.record if encoding else None,
     )
-    return Plan(words, record, encoding)
+    return _checked(Plan(model, rules, record, encoding), flags.dry_run)
+
+
+def _checked(plan: Plan, dry_run: bool) -> Plan:
+    """The plan with all that can fail at once done; a dry run asks for no rows that cost anything."""
+    rows = plan.model.embeddings
+    if not rows.on_demand:
+        _ = plan.words
+        return plan
+    words = list(candidates(plan.model, plan.rules)[0])
+    if not dry_run:
+        return plan
+    model = dataclasses.replace(plan.model, embeddings=UnaskedRows(rows.source))
+    return dataclasses.replace(plan, model=model, rows_cost=rows.estimate(words[: plan.rules.max_words]))
 
 
 def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) -> Encoding:

@@ -49,6 +49,11 @@ class SPAE(nn.Module):
                 f"the vocabulary's embeddings are {vocabulary.width} wide and config.embedding_width is "
                 f"{config.embedding_width}; use dataclasses.replace(config, embedding_width={vocabulary.width})"
             )
+        if config.table == "projected" and vocabulary.record.embeddings == "reference":
+            raise ValueError(
+                "config.table=projected makes a table of rows that may not be republished, and no file could stand for "
+                "it; use a vocabulary with stored embeddings, or another table"
+            )
         vocabulary = vocabulary.first(config.table_size) if config.table_size else vocabulary
         self.config, self.vocabulary = config, vocabulary
         temperature = config.temperature or default_temperature(len(vocabulary))
@@ -180,14 +185,17 @@ class SPAE(nn.Module):
         publish(f"{folder}/config.json", json.dumps(record, indent=2).encode())
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str, device: torch.device | str = "cpu") -> "SPAE":
+    def from_pretrained(
+        cls, folder_or_hub_id: str, device: torch.device | str = "cpu", embeddings: str | None = None
+    ) -> "SPAE":
         """Load a model folder, by path, fsspec URL or Hugging Face hub id, in evaluation mode.
 
-        ValueError names what is missing or does not fit.
+        ValueError names what is missing or does not fit. Where the folder only refers to the words' embeddings,
+        `embeddings` says where they are (`Vocabulary.load`).
         """
         folder = _resolve(folder_or_hub_id)
         record = _read_record(folder)
-        vocabulary = Vocabulary.load(f"{folder}/vocabulary")
+        vocabulary = Vocabulary.load(f"{folder}/vocabulary", embeddings)
         if vocabulary.words_fingerprint != record["words_fingerprint"]:
             raise ValueError(
                 f"{folder}/vocabulary is not the one that the model was trained with; export the model anew"

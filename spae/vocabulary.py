@@ -2,8 +2,10 @@
 
 A vocabulary folder holds `words.parquet` (id, llm_id, word), `embeddings.safetensors` (the table in use),
 `transform.safetensors` (how it came from the model's own rows), `semantics.safetensors` (CLIP's text features) and
-`vocabulary.json`, written last: a folder without it is unfinished. Two fingerprints cover the content and no path: one
-of the words and their embeddings, which governs tokens and decoding, and one of the CLIP that judged the words.
+`vocabulary.json`, written last: a folder without it is unfinished. Embeddings that may not be republished are referred
+to instead (`record.embeddings`): the folder then holds hash and source of the rows, and loading finds them. Two
+fingerprints cover the content and no path: one of the words and their embeddings, which governs tokens and decoding,
+and one of the CLIP that judged the words.
 """
 
 import dataclasses
@@ -26,13 +28,15 @@ from torch import Tensor
 from spae.config import from_dict, to_dict
 from spae.publishing import delete, join, publish
 from spae.pyramid import TokenPyramid
-from spae.vocabulary_record import SemanticsRecord, TableName, VocabularyRecord
+from spae.vocabulary_record import RoundTripRecord, SemanticsRecord, TableName, VocabularyRecord
+from spae.vocabulary_rows import TableReference, find_table, keep_table, pack_table
 
 FORMAT_VERSION = 1
 
 _WORDS_SCHEMA = pa.schema(
     [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
 )
+_FIRST = ("llm", "llm_revision", "embeddings_source", "table", "scale", "counts", "semantics")  # in every folder
 _WIDEST = 16  # times the table's width: the widest rows that may have been projected to it
 _LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
 _LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
@@ -116,11 +120,19 @@ class Vocabulary:
         return dataclasses.replace(self, semantics=None, record=dataclasses.replace(self.record, semantics=None))
 
     def first(self, words: int) -> "Vocabulary":
-        """The first words alone; ValueError where there are fewer."""
+        """The first words alone; ValueError where there are fewer, or the table could not be found again."""
         if words > len(self):
             raise ValueError(f"the vocabulary has {len(self)} words, fewer than the {words} asked for")
+        record = self.record
+        if record.embeddings == "reference" and words < len(self):
+            raise ValueError(
+                f"embeddings by reference are of all {len(self)} words; build one with --max-words {words}"
+            )
+        if record.round_trip is not None:
+            record = dataclasses.replace(record, round_trip=record.round_trip.first(words))
         return dataclasses.replace(
             self,
+            record=record,
             word_list=self.word_list[:words],
             llm_ids=self.llm_ids[:words],
             embeddings=self.embeddings[:words],
@@ -129,7 +141,7 @@ class Vocabulary:
 
     def with_table(self, embeddings: Tensor, table: TableName) -> "Vocabulary":
         """The same words with another table (K, any width), without semantics and transform."""
-        record = dataclasses.replace(self.record, table=table, semantics=None)
+        record = dataclasses.replace(self.record, table=table, semantics=None, embeddings="stored", rows_sha256="")
         return dataclasses.replace(self, embeddings=embeddings, semantics=None, record=record, transform={})
 
     def words_parquet(self) -> bytes:
@@ -141,15 +153,14 @@ class Vocabulary:
 
     def save(self, url: str) -> None:
         """Write the folder `url` (any fsspec URL), whole or not at all: vocabulary.json goes first and comes last."""
-        files = {
-            "words.parquet": self.words_parquet(),
-            "embeddings.safetensors": _pack({"embeddings": self.embeddings}),
-        }
+        files = {"words.parquet": self.words_parquet()}
+        if self.record.embeddings == "stored":
+            files["embeddings.safetensors"] = pack_table(self.embeddings)
         if self.transform:
             files["transform.safetensors"] = _pack(self.transform)
         if self.semantics is not None:
             files["semantics.safetensors"] = _pack({"semantics": self.semantics})
-        for name in ("vocabulary.json", "transform.safetensors", "semantics.safetensors"):
+        for name in ("vocabulary.json", *(f"{part}.safetensors" for part in ("embeddings", "transform", "semantics"))):
             if name not in files:
                 delete(join(url, name))
         for name, data in files.items():
@@ -169,15 +180,20 @@ class Vocabulary:
         }
 
     @classmethod
-    def load(cls, url: str) -> "Vocabulary":
+    def load(cls, url: str, embeddings: str | None = None) -> "Vocabulary":
         """Read the folder `url` (any fsspec URL) and check all of it against its own record.
+
+        Args:
+            url: the folder.
+            embeddings: where the rows are that the folder only refers to (`spae.vocabulary_rows.find_table`), needed
+                once: they are kept for later loads.
 
         Raises:
             ValueError: the folder is missing, unfinished, damaged, of another format version, or its parts differ from
                 what vocabulary.json says.
         """
         try:
-            return _load(url)
+            return _load(url, embeddings)
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException, SafetensorError) as error:
             reason = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
             raise ValueError(
@@ -185,7 +201,7 @@ class Vocabulary:
             ) from error
 
 
-def _load(url: str) -> Vocabulary:
+def _load(url: str, embeddings: str | None) -> Vocabulary:
     description = json.loads(_read(join(url, "vocabulary.json"), _LARGEST_RECORD))
     if description["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version {description['format_version']} is not {FORMAT_VERSION}, which is read here")
@@ -203,26 +219,38 @@ def _load(url: str) -> Vocabulary:
     semantics = None
     if description["semantics_width"] is not None:
         semantics = tensors("semantics.safetensors", words * int(description["semantics_width"]))["semantics"]
+    record, llm_ids = _record(description), torch.tensor(table["llm_id"].to_pylist(), dtype=torch.int64)
+    transform = tensors("transform.safetensors", _WIDEST * width * width) if "transform.safetensors" in files else {}
+    if record.embeddings == "stored":
+        rows = tensors("embeddings.safetensors", words * width)["embeddings"]
+    else:
+        fingerprint = str(description["words_fingerprint"])
+        rows = find_table(TableReference(fingerprint, record, llm_ids, (words, width), transform), embeddings)
     vocabulary = Vocabulary(
         word_list=tuple(table["word"].to_pylist()),
-        llm_ids=torch.tensor(table["llm_id"].to_pylist(), dtype=torch.int64),
-        embeddings=tensors("embeddings.safetensors", words * width)["embeddings"],
+        llm_ids=llm_ids,
+        embeddings=rows,
         semantics=semantics,
-        record=_record(description),
-        transform=tensors("transform.safetensors", _WIDEST * width * width) if "transform.safetensors" in files else {},
+        record=record,
+        transform=transform,
     )
     for name, found in vocabulary._identity().items():
         if found != description[name]:
             raise ValueError(f"its {name} is {found}, but vocabulary.json says {description[name]}")
+    if record.embeddings == "reference" and embeddings is not None:
+        keep_table(vocabulary.words_fingerprint, rows)
     return vocabulary
 
 
 def _record(description: Mapping[str, Any]) -> VocabularyRecord:
-    known = {"projected_width": None, **description}  # folders from before it was written
-    values = {item.name: known[item.name] for item in dataclasses.fields(VocabularyRecord)}
-    semantics = values.pop("semantics")
-    record = from_dict(VocabularyRecord, values)
-    return dataclasses.replace(record, semantics=from_dict(SemanticsRecord, semantics) if semantics else None)
+    fields = dataclasses.fields(VocabularyRecord)
+    values = {item.name: description[item.name] for item in fields if item.name in description or item.name in _FIRST}
+    nested = {"semantics": SemanticsRecord, "round_trip": RoundTripRecord}
+    for name, kind in nested.items():
+        if values.get(name) is not None:
+            values[name] = from_dict(kind, values[name])
+    values["dropped_words"] = {reason: tuple(words) for reason, words in values.get("dropped_words", {}).items()}
+    return from_dict(VocabularyRecord, values)
 
 
 def _check_matrix(name: str, matrix: Tensor, words: int) -> None:

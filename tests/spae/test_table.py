@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spae.table import center_and_scale, norm_outliers, principal_projection
+from spae.table import apply_transform, center_and_scale, make_transform, norm_outliers, principal_projection
 
 
 @pytest.fixture
@@ -57,3 +57,28 @@ def test_norm_outliers_are_found_and_rounding_is_none():
     lengths[[5, 7, 11]] = torch.tensor([0.0, 0.01, 40.0])
     assert norm_outliers(rows * lengths[:, None]).nonzero()[:, 0].tolist() == [5, 7, 11]
     assert torch.equal(norm_outliers(rows * lengths[:, None] * 1000), norm_outliers(rows * lengths[:, None]))
+
+
+@pytest.mark.parametrize("width", [None, 16])
+def test_a_table_is_the_same_to_the_bit_however_rows_lie_and_threads_run(width):
+    rows = torch.randn(5_000, 48, generator=torch.Generator().manual_seed(2)) * torch.logspace(-3, 3, 48)
+    transform = make_transform(rows, "centred", width)
+    table = apply_transform(rows, transform)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        other = apply_transform(rows.T.contiguous().T, {name: tensor.clone() for name, tensor in transform.items()})
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(other, table)
+    assert torch.equal(make_transform(rows.T.contiguous().T, "centred", None)["mean"], transform["mean"])
+
+
+def test_a_projected_table_is_the_product_in_float64():
+    rows = torch.randn(300, 40, generator=torch.Generator().manual_seed(4))
+    transform = make_transform(rows, "centred", 7)
+    led = (rows - transform["mean"]).double() @ transform["projection"].double()
+    led = led - led.mean(0)
+    expected = led / led.norm(dim=1, keepdim=True)
+    assert (apply_transform(rows, transform).double() - expected).abs().max() < 1e-7
+    assert torch.equal(apply_transform(rows, {}), rows)

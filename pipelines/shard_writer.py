@@ -6,19 +6,17 @@ need no care. Knows nothing of Beam.
 """
 
 import hashlib
-import io
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, BinaryIO
 
 from pipelines.entry_table import PlanHasher, table_entries
 from pipelines.plan_files import PLAN_FOLDER, PlanFiles
 from pipelines.samples import SampleMaker
 from pipelines.shard_plan import ShardSettings
+from pipelines.tar_writer import TarWriter
 from spae.media import MediaError
 from spae.publishing import delete, join, publish, publishing
 from spae.records import (
@@ -75,13 +73,13 @@ class ShardWriter:
         outcome = ShardOutcome(shard_name(self.settings.split, number))
         try:
             with publishing(join(self.folder, f"{outcome.shard}.tar")) as file:
-                target = _HashingFile(file)
-                self._fill(target, table_entries(inputs), outcome)
+                tar = TarWriter(file)
+                self._fill(tar, table_entries(inputs), outcome)
         except _NoSamplesError:
             self._publish_errors(outcome)
             return outcome
         self._publish_errors(outcome)
-        outcome.sha256, outcome.bytes = target.digest.hexdigest(), target.size
+        outcome.sha256, outcome.bytes = tar.digest.hexdigest(), tar.size
         sidecar = Sidecar(
             shard=outcome.shard,
             samples=outcome.samples,
@@ -96,27 +94,27 @@ class ShardWriter:
         publish(join(self.folder, f"{outcome.shard}.json"), sidecar.to_json().encode())
         return outcome
 
-    def _fill(self, target: "_HashingFile", entries: Sequence[Entry], outcome: ShardOutcome) -> None:
+    def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome) -> None:
         source = self.settings.source.open()
         names = {row.label: row for row in self.classes}
-        with tarfile.open(fileobj=target, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-            for entry in entries:
-                try:
-                    members = sample_members(source, self.settings.samples, entry, names)
-                except MediaError as error:
-                    row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
-                    outcome.errors.append(row)
-                    continue
-                except Exception as error:
-                    error.add_note(f"in the input {entry.path}")
-                    raise
-                for suffix in sorted(members):
-                    _add_member(tar, f"{entry.key}.{suffix}", members[suffix])
-                outcome.samples += 1
-                if entry.label is not None:
-                    outcome.classes[entry.label] += 1
+        for entry in entries:
+            try:
+                members = sample_members(source, self.settings.samples, entry, names)
+            except MediaError as error:
+                row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
+                outcome.errors.append(row)
+                continue
+            except Exception as error:
+                error.add_note(f"in the input {entry.path}")
+                raise
+            for suffix in sorted(members):
+                tar.add(f"{entry.key}.{suffix}", members[suffix])
+            outcome.samples += 1
+            if entry.label is not None:
+                outcome.classes[entry.label] += 1
         if not outcome.samples:
             raise _NoSamplesError
+        tar.close()
 
     def _publish_errors(self, outcome: ShardOutcome) -> None:
         url = join(self.folder, ERRORS_FOLDER, f"{outcome.shard}.jsonl")
@@ -157,26 +155,3 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
 
 class _NoSamplesError(Exception):
     """Ends the writing of a tar that would be empty."""
-
-
-class _HashingFile(io.RawIOBase):
-    """Counts and hashes what is written to a file, so that the tar need not be read again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.size = 0
-        self.digest = hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        self.size += len(data)
-        self.digest.update(data)
-        return self.file.write(data)
-
-
-def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    member.mode = 0o444
-    member.mtime = 0
-    member.uname = member.gname = "spae"
-    tar.addfile(member, io.BytesIO(data))

@@ -123,10 +123,10 @@ def photograph_folder(root: Path, count: int) -> Path:
         side = generator.uniform(0.5, 1.0) * min(width / 4, height / 3)
         left, top = generator.uniform(0, width - 4 * side), generator.uniform(0, height - 3 * side)
         crop = picture.resize((500, 375), box=(left, top, left + 4 * side, top + 3 * side))
-        noisy = np.asarray(crop, dtype=np.int16) + generator.integers(-8, 9, (375, 500, 1), dtype=np.int16)
+        noisy = np.asarray(crop, dtype=np.int16) + generator.integers(-12, 13, (375, 500, 1), dtype=np.int16)
         folder = root / f"class{number % CLASSES:03d}"
         folder.mkdir(parents=True, exist_ok=True)
-        data = encode_jpeg(noisy.clip(0, 255).astype(np.uint8), 90)
+        data = encode_jpeg(noisy.clip(0, 255).astype(np.uint8), 94)
         (folder / f"{number:06d}.jpg").write_bytes(data)
     return root
 
@@ -156,7 +156,9 @@ def shard(output: Path, workers: int, images: Path, *flags: str) -> None:
 
 
 def tar_and_checksum(images: Path) -> None:
-    subprocess.run(f"tar -cf - -C {images} . | sha256sum", shell=True, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        f"tar --hard-dereference -cf - -C {images} . | sha256sum", shell=True, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def plain_writer(images: Path, output: Path) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo demo-seeds test test-slow bench lint clean
+.PHONY: install demo demo-seeds test test-slow bench bench-pipelines lint clean
 
 install: $(STAMP)
 
@@ -33,8 +33,11 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --compile-bytecode --editable '.[bench]'
-	for name in nearest_word pyramid word_cross_entropy prompt_features training_step plan videos; do \
+	for name in nearest_word pyramid word_cross_entropy prompt_features training_step; do \
 		$(BIN)/python -m tests.benchmarks.bench_$$name || exit 1; done
+
+bench-pipelines: $(STAMP)
+	for name in plan images videos vocabulary; do $(BIN)/python -m tests.benchmarks.bench_$$name || exit 1; done
 
 clean:
 	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -51,9 +51,9 @@ class Rate:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--decoded", type=int, default=4_000, help="for decode checks and resizing")
+    parser.add_argument("--decoded", type=int, default=12_000, help="for decode checks and resizing")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default="runs/bench/images.json")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:

@@ -92,7 +92,6 @@ class VocabularyFlags(SourceFlags):
             raise ValueError(f"--project-width {self.project_width} needs --table centred, not {self.table}")
         if self.clip is None and self.clip_weights is not None:
             raise ValueError(f"--clip-weights {self.clip_weights} needs --clip")
-        self.workers()
         for name in ("limit", "words_per_batch", "project_width"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")

@@ -26,6 +26,7 @@ WORDS = ("dog", "king", "red", "seven", "water", "music", "car", "happy")
 NEIGHBOURS = 6
 EMBEDDING, MEANING = "language model's embedding", "meaning in CLIP"
 
+_NAMED = 20  # words that went for a reason
 _SAMPLED = 1_000  # words whose nearest neighbour is sought; of all 100,000 it would take minutes
 _AT_ONCE = 128  # words compared to all others: 50 MB at 100,000
 
@@ -120,7 +121,8 @@ def _facts(vocabulary: Vocabulary, tables: Mapping[str, Tensor]) -> Iterator[tup
     yield "language model", f"{record.llm}, {record.embeddings_source}, revision {record.llm_revision}"
     yield "table", record.table
     for reason, count in record.counts.items():
-        yield f"tokens: {reason}", f"{count}"
+        named = record.dropped_words.get(reason, ())[:_NAMED]
+        yield f"tokens: {reason}", f"{count}" + (f", as {', '.join(named)}" if named else "")
     if clip := record.semantics:
         yield (
             "CLIP",

@@ -12,18 +12,20 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import transformers
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
+from torch import Tensor
 
 from pipelines.transforms import beam_options, flag_hint, is_dataflow, split_flags
 from pipelines.vocabulary_cost import estimate_cost
 from pipelines.vocabulary_features import compute_features, compute_features_here
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
+from pipelines.words.choice import NAMED
 from pipelines.words.tokens import RowsError
 from spae.publishing import absolute, delete, join, publish, read_bytes
 from spae.round_trip import measure_round_trip
@@ -48,15 +50,15 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
     if missing and plan.encoding:
         raise RuntimeError(f"{len(missing)} words have no features, {missing[0]!r} the first; run again to continue")
     rows = chosen.rows[kept]
-    transform = make_transform(rows, plan.record.table, plan.record.projected_width)
+    transform, table = _make_table(rows, plan.record)
     counts = {"kept": len(kept), **chosen.dropped, **({"refused by CLIP": len(lost)} if lost else {})}
     vocabulary = Vocabulary(
         word_list=tuple(chosen.words[row] for row in kept),
         llm_ids=chosen.llm_ids[kept],
-        embeddings=apply_transform(rows, transform),
+        embeddings=table,
         semantics=torch.from_numpy(np.stack([features[chosen.words[row]] for row in kept])) if plan.encoding else None,
         record=dataclasses.replace(
-            plan.record, counts=counts, dropped_words=chosen.examples, rows_sha256=rows_sha256(rows)
+            plan.record, counts=counts, dropped_words=_named(chosen.examples, lost), rows_sha256=rows_sha256(rows)
         ),
         transform=transform,
     )
@@ -65,6 +67,19 @@ def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
         return vocabulary, lost
     round_trip = measure_round_trip(vocabulary.word_list, tokens.split_words)
     return dataclasses.replace(vocabulary, record=dataclasses.replace(vocabulary.record, round_trip=round_trip)), lost
+
+
+def _make_table(rows: Tensor, record: VocabularyRecord) -> tuple[dict[str, Tensor], Tensor]:
+    """The transform and the table in use; RowsError where the rows make none, as when all are equal."""
+    try:
+        transform = make_transform(rows, record.table, record.projected_width)
+        return transform, apply_transform(rows, transform)
+    except ValueError as error:
+        raise RowsError(f"no {record.table} table of {record.embeddings_source}: {error}") from error
+
+
+def _named(examples: Mapping[str, tuple[str, ...]], lost: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+    return {**examples, "refused by CLIP": tuple(lost)[:NAMED]} if lost else examples
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,23 +119,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
-    begin = time.monotonic()
-    wanted = plan.words.words[: flags.limit]
-    todo = _missing(plan, wanted)
-    if todo and plan.encoding and flags.device:
+    wanted = plan.first_words(flags.limit)
+    _encode(wanted, plan, flags, options)
+    if flags.limit is not None and flags.limit < plan.expected:
+        logger.info("pilot of %d of %d words; run without --limit to finish", len(wanted), plan.expected)
+        return 0
+    vocabulary, lost = assemble(plan)
+    return _publish(vocabulary, lost, plan, flags)
+
+
+def _encode(words: Sequence[str], plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> None:
+    if plan.encoding is None:
+        return
+    begin, todo = time.monotonic(), _missing(plan, words)
+    if todo and flags.device:
         compute_features_here(todo, plan.encoding, flags.words_per_batch)
-    elif todo and plan.encoding:
+    elif todo:
         compute_features(todo, plan.encoding, flags.workers(), options)
     seconds = time.monotonic() - begin
     logger.info(
         "%d words encoded in %.1f s (%.0f prompts a second), %d were there before",
-        *(len(todo), seconds, len(todo) * plan.prompts / seconds, len(wanted) - len(todo)),
+        *(len(todo), seconds, len(todo) * plan.prompts / seconds, len(words) - len(todo)),
     )
-    if len(wanted) < len(plan.words.words):
-        logger.info("pilot of %d of %d words; run without --limit to finish", len(wanted), len(plan.words.words))
-        return 0
-    vocabulary, lost = assemble(plan)
-    return _publish(vocabulary, lost, plan, flags)
 
 
 def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: VocabularyFlags) -> int:
@@ -199,7 +219,7 @@ def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOpt
 
 def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
     """The plan with its cost, which is estimated from a batch that is encoded here."""
-    todo = _missing(plan, plan.words.words[: flags.limit])
+    todo = _missing(plan, plan.first_words(flags.limit))
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():
         logger.info("%7d tokens: %s", count, name)
     if plan.rows_cost:

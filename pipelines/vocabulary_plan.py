@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +16,15 @@ from pipelines.feature_parts import Encoding, FeatureParts
 from pipelines.transforms import is_dataflow
 from pipelines.vocabulary_features import Workers
 from pipelines.word_features import IMAGENET, ClipSource, read_templates
-from pipelines.words.choice import WordFilter, Words, candidates, choose_words
+from pipelines.words.choice import WordFilter, Words, choose_words, first_asked
 from pipelines.words.denied import DEFAULT, read_denied
 from pipelines.words.files import counts_sha256, read_frequencies
 from pipelines.words.sources import SourceFlags, read_language_model
-from pipelines.words.tokens import LanguageModel, UnaskedRows
+from pipelines.words.tokens import LanguageModel, RowsError, UnaskedRows
 from spae.clip import load_clip, semantics_record
 from spae.publishing import absolute
-from spae.vocabulary_record import Storage, TableName, VocabularyRecord
+from spae.table import check_width
+from spae.vocabulary_record import Storage, VocabularyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class VocabularyFlags(SourceFlags):
     """Words left out: default (slurs, as hashes), none, or a file with one a line, in clear or as sha256:HASH."""
     keep_outliers: bool = False
     """Keep words whose embedding is far longer or shorter than the others."""
-    table: TableName = "centred"
+    table: Literal["centred", "raw"] = "centred"
     """centred: (e - mean) / |e - mean|. raw: the model's own rows, of which a few are nearest to nearly everything."""
     project_width: int | None = None
     """Bring the rows to this width by their principal directions, for tables wider than an encoder should emit."""
@@ -69,7 +72,7 @@ class VocabularyFlags(SourceFlags):
     gpu_teraflops: float = 10.0
     """What --dry-run takes a GPU to do of float32 a second, in 10^12 operations; a third of an L4's peak."""
     limit: int | None = None
-    """Encode the first words only, as a pilot: no vocabulary is written, and a later run without it continues."""
+    """Embed and encode the first words only, as a pilot: no vocabulary is written, and a run without it continues."""
     max_error_share: float = 0.01
     """Share of words that CLIP cannot take above which the run fails."""
     dry_run: bool = False
@@ -87,7 +90,9 @@ class VocabularyFlags(SourceFlags):
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.project_width is not None and self.table != "centred":
             raise ValueError(f"--project-width {self.project_width} needs --table centred, not {self.table}")
-        for name in ("limit", "words_per_batch"):
+        if self.clip is None and self.clip_weights is not None:
+            raise ValueError(f"--clip-weights {self.clip_weights} needs --clip")
+        for name in ("limit", "words_per_batch", "project_width"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
         if self.gpu_teraflops <= 0:
@@ -119,8 +124,31 @@ class Plan:
 
     @cached_property
     def words(self) -> Words:
-        """The chosen words; embeddings on demand are asked for at the first use."""
-        return choose_words(self.model, self.rules)
+        """The chosen words; embeddings on demand are asked for at the first use.
+
+        RowsError where a row cannot be had, or the rows cannot be projected as they shall.
+        """
+        chosen = choose_words(self.model, self.rules)
+        if self.record.projected_width is not None and not isinstance(self.model.embeddings, UnaskedRows):
+            try:
+                check_width(chosen.rows, self.record.projected_width)
+            except ValueError as error:
+                raise RowsError(f"--project-width: {error}") from error
+        return chosen
+
+    @cached_property
+    def expected(self) -> int:
+        """How many words a full run encodes; of rows on demand, as far as can be told before they are asked for."""
+        return len(first_asked(self.model, self.rules) if self.model.embeddings.on_demand else self.words.words)
+
+    def first_words(self, limit: int | None) -> Sequence[str]:
+        """The words to encode; of a pilot the first alone, and no embeddings of others are asked for."""
+        rows = self.model.embeddings
+        if limit is None or limit >= self.expected or not rows.on_demand:
+            return self.words.words[:limit]
+        asked = dict(islice(first_asked(self.model, self.rules).items(), limit))
+        rows.rows(list(asked), list(asked.values()))
+        return tuple(asked)
 
     @property
     def prompts(self) -> int:
@@ -161,20 +189,20 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
         source_terms=flags.source_terms,
         semantics=encoding.clip.record if encoding else None,
     )
-    return _checked(Plan(model, rules, record, encoding), flags.dry_run)
+    return _checked(Plan(model, rules, record, encoding), flags)
 
 
-def _checked(plan: Plan, dry_run: bool) -> Plan:
+def _checked(plan: Plan, flags: VocabularyFlags) -> Plan:
     """The plan with all that can fail at once done; a dry run asks for no rows that cost anything."""
     rows = plan.model.embeddings
     if not rows.on_demand:
         _ = plan.words
         return plan
-    words = list(candidates(plan.model, plan.rules)[0])
-    if not dry_run:
+    words = list(first_asked(plan.model, plan.rules))[: flags.limit]
+    if not flags.dry_run:
         return plan
     model = dataclasses.replace(plan.model, embeddings=UnaskedRows(rows.source))
-    return dataclasses.replace(plan, model=model, rows_cost=rows.estimate(words[: plan.rules.max_words]))
+    return dataclasses.replace(plan, model=model, rows_cost=rows.estimate(words))
 
 
 def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) -> Encoding:

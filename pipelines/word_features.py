@@ -29,7 +29,10 @@ def read_templates(name: str) -> tuple[str, ...]:
     data = read_bytes(name)
     if data is None:
         raise ValueError(f"--templates {name} is neither {IMAGENET} nor a file")
-    templates = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
+    try:
+        templates = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--templates {name} is not UTF-8: {error}") from error
     check_templates(templates)
     return templates
 

@@ -43,16 +43,21 @@ def principal_projection(rows: Tensor, width: int) -> Tensor:
     """The principal directions of rows (K, W) about their mean: float32 (W, width), orthonormal columns, widest first.
 
     Signs are fixed (the largest entry of a column is positive), so that machines agree. Memory is W x W, in float64.
-    ValueError where width is not between 1 and both K - 1 and W.
+    ValueError where width is too large (`check_width`).
     """
-    limit = min(len(rows) - 1, rows.shape[1])
-    if not 1 <= width <= limit:
-        raise ValueError(f"width={width} must be between 1 and {limit}, which {tuple(rows.shape)} rows allow")
+    check_width(rows, width)
     centred = rows.double() - rows.double().mean(0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)
     chosen = vectors[:, -width:].flip(1)
     largest = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))
     return (chosen * largest.sign()).float()
+
+
+def check_width(rows: Tensor, width: int) -> None:
+    """ValueError where rows (K, W) have fewer principal directions than `width`: K - 1 or W."""
+    limit = min(len(rows) - 1, rows.shape[1])
+    if not 1 <= width <= limit:
+        raise ValueError(f"width={width} must be between 1 and {limit}, which {tuple(rows.shape)} rows allow")
 
 
 def make_transform(rows: Tensor, table: TableName, width: int | None) -> dict[str, Tensor]:

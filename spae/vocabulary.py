@@ -41,6 +41,10 @@ _WIDEST = 16  # times the table's width: the widest rows that may have been proj
 _LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
 _LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
 _HEADER = 2**20  # bytes a file may hold beyond that
+_UNREADABLE = (
+    *(OSError, pa.ArrowException, SafetensorError),
+    *(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError),  # JSON of another form
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +198,7 @@ class Vocabulary:
         """
         try:
             return _load(url, embeddings)
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException, SafetensorError) as error:
+        except _UNREADABLE as error:
             reason = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
             raise ValueError(
                 f"{url} is not a usable vocabulary folder: {reason}. Build one with `python -m pipelines.vocabulary`."
@@ -249,6 +253,7 @@ def _record(description: Mapping[str, Any]) -> VocabularyRecord:
     for name, kind in nested.items():
         if values.get(name) is not None:
             values[name] = from_dict(kind, values[name])
+    values["counts"] = {reason: int(count) for reason, count in values["counts"].items()}
     values["dropped_words"] = {reason: tuple(words) for reason, words in values.get("dropped_words", {}).items()}
     return from_dict(VocabularyRecord, values)
 

@@ -4,11 +4,12 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from pipelines.words.tokens import LanguageModel
+from pipelines.words.tokens import LanguageModel, RowsError
 from spae.table import norm_outliers
 
 NAMED = 100
@@ -61,23 +62,24 @@ class Words:
 def choose_words(model: LanguageModel, rules: WordFilter) -> Words:
     """Filter tokens to words and get their embeddings; kept and dropped add up to the model's size.
 
-    Embeddings on demand are asked for after the cut to `max_words`, so that outliers leave fewer words than that.
+    Embeddings on demand are asked for as many words as are kept, then for one more in place of each outlier.
+
+    Raises:
+        ValueError: no word is left, or a word to include is none.
+        RowsError: a row cannot be had, or is not finite.
     """
-    first, dropped = candidates(model, rules)
-    if model.embeddings.on_demand:
-        first = _cut(first, rules, dropped)
-    words, ids = list(first), list(first.values())
-    rows = model.embeddings.rows(words, ids)
-    if not bool(torch.isfinite(rows).all()):
-        row = int((~torch.isfinite(rows).all(1)).nonzero()[0])
-        raise ValueError(f"{model.embeddings.source}: the row of token {ids[row]} {words[row]!r} is not finite")
-    wanted = frozenset(rules.include)
-    outliers = [] if rules.keep_outliers else norm_outliers(rows).nonzero()[:, 0].tolist()
-    lost = [words[row] for row in outliers if words[row] not in wanted]
-    dropped["norm outlier"] = len(lost)
+    allowed, dropped = candidates(model, rules)
+    asked = _asked_first(model, rules, allowed)
+    rows = _finite_rows(model, asked)
+    lost = _outliers(asked, rows, rules)
+    while (room := min(len(allowed), (rules.max_words or 0) + len(lost)) - len(asked)) > 0:
+        more = dict(islice(((word, token) for word, token in allowed.items() if word not in asked), room))
+        asked, rows = {**asked, **more}, torch.cat([rows, _finite_rows(model, more)])
+        lost = _outliers(asked, rows, rules)
     gone = set(lost)
-    kept = _cut({word: token for word, token in first.items() if word not in gone}, rules, dropped)
-    row_of = {word: row for row, word in enumerate(words)}
+    kept = _cut({word: token for word, token in allowed.items() if word in asked and word not in gone}, rules)
+    dropped |= {"norm outlier": len(lost), "beyond max_words": len(allowed) - len(lost) - len(kept)}
+    row_of = {word: row for row, word in enumerate(asked)}
     return Words(
         words=tuple(kept),
         llm_ids=torch.tensor(list(kept.values())),
@@ -85,6 +87,11 @@ def choose_words(model: LanguageModel, rules: WordFilter) -> Words:
         dropped={reason: count for reason, count in dropped.items() if count},
         examples={"norm outlier": tuple(lost[:NAMED])} if lost else {},
     )
+
+
+def first_asked(model: LanguageModel, rules: WordFilter) -> dict[str, int]:
+    """Token by word of those whose embeddings are asked for, outliers among them."""
+    return _asked_first(model, rules, candidates(model, rules)[0])
 
 
 def candidates(model: LanguageModel, rules: WordFilter) -> tuple[dict[str, int], dict[str, int]]:
@@ -116,7 +123,28 @@ def candidates(model: LanguageModel, rules: WordFilter) -> tuple[dict[str, int],
     return {word: first[word] for word in order}, dropped
 
 
-def _cut(first: Mapping[str, int], rules: WordFilter, dropped: dict[str, int]) -> dict[str, int]:
+def _asked_first(model: LanguageModel, rules: WordFilter, allowed: dict[str, int]) -> dict[str, int]:
+    return _cut(allowed, rules) if model.embeddings.on_demand else allowed
+
+
+def _finite_rows(model: LanguageModel, asked: Mapping[str, int]) -> Tensor:
+    words, ids = list(asked), list(asked.values())
+    rows = model.embeddings.rows(words, ids)
+    if not bool(torch.isfinite(rows).all()):
+        row = int((~torch.isfinite(rows).all(1)).nonzero()[0])
+        raise RowsError(f"{model.embeddings.source}: the row of token {ids[row]} {words[row]!r} is not finite")
+    return rows
+
+
+def _outliers(asked: Mapping[str, int], rows: Tensor, rules: WordFilter) -> list[str]:
+    """The words to drop for their rows."""
+    if rules.keep_outliers:
+        return []
+    words, wanted = list(asked), frozenset(rules.include)
+    return [words[row] for row in norm_outliers(rows).nonzero()[:, 0].tolist() if words[row] not in wanted]
+
+
+def _cut(first: Mapping[str, int], rules: WordFilter) -> dict[str, int]:
     """The first words and those to include."""
     if rules.max_words is None:
         return dict(first)
@@ -124,5 +152,4 @@ def _cut(first: Mapping[str, int], rules: WordFilter, dropped: dict[str, int]) -
     room = rules.max_words - len(wanted)
     free = [word for word in first if word not in wanted]
     gone = set(free[max(0, room) :])
-    dropped["beyond max_words"] = dropped.get("beyond max_words", 0) + len(gone)
     return {word: token for word, token in first.items() if word not in gone}

@@ -37,8 +37,8 @@ class DeniedWords:
 
     @property
     def sha256(self) -> str:
-        """Over all hashes; equal where the same words are denied."""
-        return hashlib.sha256("\n".join(sorted(self.hashes)).encode()).hexdigest()
+        """Over all hashes; equal where the same words are denied, empty where none are."""
+        return hashlib.sha256("\n".join(sorted(self.hashes)).encode()).hexdigest() if self.hashes else ""
 
 
 def read_denied(name: str) -> DeniedWords:

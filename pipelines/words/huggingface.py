@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from transformers import AutoTokenizer
 
 from pipelines.words.contextual import ContextualRows
 from pipelines.words.decoding import decode_tokens
-from pipelines.words.tokens import RowSource, TableRows, Tokens
+from pipelines.words.tokens import NO_TOKEN, RowSource, TableRows, Tokens
 from spae.embedding_rows import INPUT_TENSORS, OUTPUT_TENSORS, read_model_table
 
 EmbeddingsFrom = Literal["input", "output", "contextual"]
@@ -46,9 +47,7 @@ class HuggingFaceFolder:
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.no_padding()
         backend.no_truncation()
-        return Tokens(
-            name, self.commit, texts, reasons, lambda text: backend.encode(text, add_special_tokens=False).ids
-        )
+        return Tokens(name, self.commit, texts, reasons, partial(_split, backend))
 
     def rows(self, layer: EmbeddingsFrom, tensor: str | None = None) -> RowSource:
         """The rows of a layer.
@@ -84,6 +83,13 @@ class HuggingFaceFolder:
     def _snapshot(self) -> str:
         patterns = [*_SMALL_FILES, "*.safetensors"]
         return huggingface_hub.snapshot_download(self.name, revision=self.commit, allow_patterns=patterns)
+
+
+def _split(backend: Tokenizer, text: str) -> list[int]:
+    try:
+        return list(backend.encode(text, add_special_tokens=False).ids)
+    except Exception:  # raised, without a class of its own, by a model without an unknown token for what it lacks
+        return [NO_TOKEN]
 
 
 def folder_name(folder: Path) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+NO_TOKEN = -1
+"""In place of ids, where a tokenizer has none for a text."""
 LARGEST_FILE = 2**28
 """Bytes of a tokenizer's file, or a list of words, that is read."""
 
@@ -41,8 +43,8 @@ class Tokens:
         return [self.texts.get(token, "�").strip() for token in tokens]
 
 
-class RowsError(RuntimeError):
-    """Embeddings that are made on demand cannot be had."""
+class RowsError(ValueError):
+    """Embeddings cannot be had, or make no table."""
 
 
 class RowSource(abc.ABC):

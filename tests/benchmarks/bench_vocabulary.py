@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.feature_parts import Encoding, FeatureParts
@@ -91,6 +91,11 @@ def save_bpe(folder: Path, clip: str) -> str:
     simple = SimpleTokenizer()
     merges = sorted(simple.bpe_ranks, key=simple.bpe_ranks.__getitem__)
     tokenizer = Tokenizer(models.BPE(dict(simple.encoder), merges, end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    parts = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")  # open_clip's own
+    split = pre_tokenizers.Split(parts, "removed", invert=True)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     special = {"bos_token": "<start_of_text>", "eos_token": "<end_of_text>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)

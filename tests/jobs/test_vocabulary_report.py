@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import torch
@@ -23,6 +24,18 @@ def test_the_page_and_the_text_tell_the_same(tmp_path, capsys):
         assert f"<th>{word}</th>" in page
         assert re.search(rf"^{word} .*embedding: ", text, re.MULTILINE)
     Vocabulary.load(str(folder))
+
+
+def test_words_that_were_dropped_are_named_by_reason(tmp_path, capsys):
+    shown, folder = vocabulary(), tmp_path / "vocabulary"
+    counts, lost = {"kept": len(shown), "norm outlier": 2, "special": 5}, {"norm outlier": ("ashton", "<b>")}
+    record = dataclasses.replace(shown.record, counts=counts, dropped_words=lost)
+    dataclasses.replace(shown, record=record).save(str(folder))
+    assert report.main(["vocabulary", str(folder)]) == 0
+    text, page = capsys.readouterr().out, (folder / "report.html").read_text()
+    assert re.search(r"^tokens: norm outlier +2, as ashton, <b>$", text, re.MULTILINE)
+    assert re.search(r"^tokens: special +5$", text, re.MULTILINE)
+    assert "2, as ashton, &lt;b&gt;" in page
 
 
 def test_neighbours_are_the_nearest_by_cosine(tmp_path, capsys):

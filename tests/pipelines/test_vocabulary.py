@@ -137,6 +137,7 @@ def test_a_word_that_clip_cannot_take_costs_itself_alone(folders, tmp_path, capl
     assert LONG not in vocabulary.word_list
     assert set(WORDS) <= set(vocabulary.word_list)
     assert vocabulary.record.counts["refused by CLIP"] == 1
+    assert vocabulary.record.dropped_words["refused by CLIP"] == (LONG,)
     rows = [json.loads(line) for line in (output / "errors.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == [LONG]
     assert "more than 32 tokens" in rows[0]["reason"]
@@ -231,6 +232,8 @@ def test_unusable_arguments_are_named(folders, tmp_path, caplog, flags, reason):
         (["--words-per-batch", "0"], "--words-per-batch 0 must be at least 1"),
         (["--max-error-share", "2"], "must be between 0 and 1"),
         (["--table", "round"], "invalid choice"),
+        (["--table", "learned"], "invalid choice"),
+        (["--project-width", "0"], "--project-width 0 must be at least 1"),
     ],
 )
 def test_values_out_of_range_are_named(folders, tmp_path, capsys, flags, reason):

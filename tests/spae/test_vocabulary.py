@@ -165,6 +165,15 @@ def test_saving_without_semantics_leaves_no_old_semantics(vocabulary, url):
     assert loaded.record.semantics is None
 
 
+TEXTS = {"not json": "{", "json list": "[1]", "deep": "[" * 100_000}
+CHANGES = {
+    "other format": {"format_version": 2},
+    "words beyond number": {"words": 10**18},
+    "fewer words told": {"words": 6},
+    "other fingerprint": {"words_fingerprint": "0" * 64},
+}
+
+
 def damage(folder, part):  # noqa: C901
     record = folder / "vocabulary.json"
     description = json.loads(record.read_text())
@@ -173,12 +182,10 @@ def damage(folder, part):  # noqa: C901
             file.unlink()
     elif part == "unfinished":
         record.unlink()
-    elif part == "not json":
-        record.write_text("{")
-    elif part == "json list":
-        record.write_text("[1]")
-    elif part == "other format":
-        record.write_text(json.dumps({**description, "format_version": 2}))
+    elif part in TEXTS:
+        record.write_text(TEXTS[part])
+    elif part in CHANGES:
+        record.write_text(json.dumps({**description, **CHANGES[part]}))
     elif part == "field gone":
         del description["llm"]
         record.write_text(json.dumps(description))
@@ -193,10 +200,6 @@ def damage(folder, part):  # noqa: C901
     elif part == "huge file":
         with (folder / "embeddings.safetensors").open("ab") as file:
             file.truncate(50_000_000)
-    elif part == "fewer words told":
-        record.write_text(json.dumps({**description, "words": 6}))
-    elif part == "other fingerprint":
-        record.write_text(json.dumps({**description, "words_fingerprint": "0" * 64}))
     elif part == "other semantics told":
         description["semantics"]["weights_sha256"] = "0" * 64
         record.write_text(json.dumps(description))
@@ -216,6 +219,8 @@ def damage(folder, part):  # noqa: C901
         ("unfinished", "No such file"),
         ("not json", "Expecting property name"),
         ("json list", "list indices"),
+        ("deep", "recursion"),
+        ("words beyond number", "cannot fit"),
         ("other format", "format_version 2 is not 1"),
         ("field gone", "no 'llm' in it"),
         ("file gone", "No such file"),

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from pipelines.words.choice import NAMED, WordFilter, candidates, choose_words
 from pipelines.words.decoding import decode_tokens
 from pipelines.words.denied import DEFAULT, NONE, DeniedWords, read_denied
-from pipelines.words.tokens import LanguageModel, RowSource, TableRows, Tokens, UnaskedRows, sort_texts
+from pipelines.words.tokens import LanguageModel, RowsError, RowSource, TableRows, Tokens, UnaskedRows, sort_texts
 
 TEXTS = st.lists(st.text(alphabet=" abäB1.\u0000", max_size=3), min_size=1, max_size=30)
 
@@ -97,6 +97,41 @@ def test_rows_that_cost_something_are_asked_for_after_the_cut():
     assert list(candidates(model, WordFilter())[0]) == [f"w{token}" for token in range(9)]
 
 
+class Rows(RowSource):
+    """One row a token, for a price."""
+
+    source, on_demand = "bought", True
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def rows(self, words, tokens):
+        self.asked += words
+        return self.table[torch.tensor(tokens)]
+
+
+def test_outliers_on_demand_are_replaced_by_the_next_words():
+    texts = {token: f" w{token}" for token in range(300)}
+    bought = Rows(table(300))
+    bought.table[[3, 7, 41]] *= 100
+    model = LanguageModel(Tokens("tiny", "", texts), bought)
+    words = choose_words(model, WordFilter(max_words=41, include=("w299",)))
+    assert words.words == tuple(f"w{token}" for token in [*range(43), 299] if token not in (3, 7, 41))
+    assert torch.equal(words.rows, bought.table[words.llm_ids])
+    assert words.dropped == {"norm outlier": 3, "beyond max_words": 300 - 41 - 3}
+    assert len(bought.asked) == len(set(bought.asked)) == 44, "no row is paid that is not needed, and none twice"
+    everything = choose_words(model, WordFilter(max_words=299))
+    assert (len(everything.words), everything.dropped) == (297, {"norm outlier": 3})
+
+
+def test_a_row_on_demand_that_is_not_finite_is_named():
+    bought = Rows(table(9))
+    bought.table[5, 2] = torch.nan
+    model = LanguageModel(Tokens("tiny", "", {token: f" w{token}" for token in range(9)}), bought)
+    with pytest.raises(RowsError, match="bought: the row of token 5 'w5' is not finite"):
+        choose_words(model, WordFilter())
+
+
 def test_denied_words_are_left_out_in_any_case():
     denied = DeniedWords(f"# a comment\n\nLion\nsha256:{hashlib.sha256(b'queen').hexdigest()}\n")
     model = language_model([" lion", " LION", " Queen", " cat", " queens"])
@@ -112,7 +147,7 @@ def test_the_default_list_is_of_hashes_and_files_replace_it(tmp_path):
     default = read_denied(DEFAULT)
     assert len(default.hashes) > 50
     assert not any(word in default for word in ("the", "lion", "black", "white", "nigeria", "spice", "Jew", "gay"))
-    assert len(read_denied(NONE).hashes) == 0
+    assert (len(read_denied(NONE).hashes), read_denied(NONE).sha256) == (0, ""), "as before there were lists"
     assert "lion" not in read_denied(NONE)
     own = tmp_path / "own.txt"
     own.write_text("lion\n")

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from pipelines.vocabulary import main
 from pipelines.words.sources import SourceFlags, read_language_model
@@ -136,6 +139,20 @@ def test_an_endpoint_is_paid_once_and_not_at_all_in_a_dry_run(server, tmp_path, 
     assert not (tmp_path / "out" / "parts").exists()
 
 
+def test_a_pilot_pays_for_its_words_alone(server, tmp_path, caplog):
+    flags = endpoint_flags(server, tmp_path, "--keep-outliers")
+    assert main([*flags, "--limit", "7", "--dry-run"]) == 0
+    assert "7 words to embed by ada" in caplog.text
+    assert main([*flags, "--limit", "7"]) == 0
+    assert "pilot of 7 of 30 words" in caplog.text
+    assert not (tmp_path / "out" / "vocabulary.json").exists()
+    assert [word for request in server.requests for word in request["input"]] == WORDS[:7]
+    server.requests.clear()
+    assert main([*flags, "--limit", "30"]) == 0
+    assert [word for request in server.requests for word in request["input"]] == WORDS[7:]
+    assert Vocabulary.load(str(tmp_path / "out")).embeddings.tolist() == [vector(word) for word in WORDS]
+
+
 @pytest.mark.slow
 def test_a_killed_run_pays_only_for_the_rest(server, tmp_path):
     server.faults[:] = ["", "", "late", "late", "late", "late"]
@@ -188,9 +205,35 @@ def test_denied_and_ranked_words_are_in_the_record(tmp_path):
     assert main(flags) == 2, "another choice"
 
 
+def test_rows_of_a_model_that_are_not_finite_are_one_clear_error(tmp_path, caplog):
+    bert = save_bert(tmp_path / "bert")
+    tensors = load_file(bert / "model.safetensors")
+    tensors["embeddings.word_embeddings.weight"][20, 3] = torch.nan
+    save_file(tensors, bert / "model.safetensors", {"format": "pt"})
+    flags = ["--llm", str(bert), "--embeddings-from", "contextual", "--output", str(tmp_path / "out")]
+    assert main(flags) == 1
+    assert "the row of token 20" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_tokenizer_without_an_unknown_token_loses_words_and_no_run(tmp_path):
+    pieces = [("▁lion", -1.0), ("▁queen", -2.0), ("▁cat", -4.0), *((letter, -9.0) for letter in "▁lionquecats")]
+    pieces = list(dict(pieces).items())
+    tokenizer = Tokenizer(models.Unigram(pieces))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "llm")
+    rows = save_rows(tmp_path / "rows.npy", len(pieces))
+    flags = ["--llm", str(tmp_path / "llm"), "--vectors", rows, "--output", str(tmp_path / "out")]
+    assert main(flags) == 0
+    vocabulary = Vocabulary.load(str(tmp_path / "out"))
+    found = vocabulary.record.round_trip
+    assert {"lion", "queen", "cat"} <= {w for row, w in enumerate(vocabulary.word_list) if row not in found.lost}
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
+        (["--project-width", "9", "--vectors", "good.npy"], "--project-width: width=9 must be between 1 and 3"),
         (["--vectors", "/no/such.npy"], "no table of embeddings that can be read"),
         (["--vectors", "rows.npy"], "tokenizer and weights are of different models"),
         (["--vectors", "nan.npy"], "the row of token 1 'queen' is not finite"),
@@ -210,3 +253,11 @@ def test_unusable_files_are_one_clear_error(tmp_path, monkeypatch, caplog, flags
     assert main(["--llm", words, "--output", str(tmp_path / "out"), *flags]) == 2
     assert reason in caplog.text
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_make_no_table_are_one_clear_error(tmp_path, caplog):
+    np.save(tmp_path / "rows.npy", np.ones((4, 8), np.float32))
+    words = save_words(tmp_path, ["lion", "queen", "king", "cat"])
+    assert main(["--llm", words, "--vectors", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out")]) == 1
+    assert "no centred table of rows.npy" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -15,7 +15,6 @@ from pipelines.shard_progress import showing_progress
 from pipelines.shard_split import (
     SplitResult,
     SplitState,
-    check_writable,
     error_reasons,
     finish_split,
     inspect_split,
@@ -24,7 +23,7 @@ from pipelines.shard_split import (
 )
 from pipelines.shard_writer import ShardWriter
 from pipelines.transforms import beam_options, flag_hint, shards_pipeline, split_flags
-from spae.publishing import absolute, join
+from spae.publishing import absolute, check_writable, join
 from spae.sources import SourceSettings
 
 SHOWN = 5

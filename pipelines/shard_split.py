@@ -7,7 +7,6 @@ inputs of every shard; from them any shard can be built again. One run at a time
 import itertools
 import json
 import logging
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -152,19 +151,6 @@ def inspect_split(plan: Plan, folder: str) -> SplitState:
         tuple(shard for shard in plan.shards if shard.name not in finished),
         tuple(other_settings or conflicts),
     )
-
-
-def check_writable(folder: str) -> None:
-    """Write and delete a small file, so that an unwritable folder is named before hours of listing; OSError."""
-    url = join(folder, f"writable{TEMPORARY_MARK}{uuid.uuid4().hex}")
-    try:
-        publish(url, b"")
-        delete(url)
-    except Exception as error:  # stores tell of it by exceptions of many libraries
-        message = (
-            f"cannot write to {folder} ({error or repr(error)}); give another --output, or the rights to write there"
-        )
-        raise OSError(message) from error
 
 
 def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> SplitState:

@@ -27,7 +27,7 @@ from pipelines.vocabulary_features import compute_features, compute_features_her
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
 from pipelines.words.choice import NAMED
 from pipelines.words.tokens import RowsError
-from spae.publishing import absolute, delete, join, publish, read_bytes
+from spae.publishing import absolute, check_writable, delete, join, publish, read_bytes
 from spae.round_trip import measure_round_trip
 from spae.table import apply_transform, make_transform, rows_sha256
 from spae.vocabulary import Vocabulary
@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if flags.dry_run:
             return _show_plan(plan, flags)
+        check_writable(absolute(flags.output))
     except (ValueError, ImportError, OSError) as error:
         logger.error("%s", error)
         return 2

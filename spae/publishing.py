@@ -63,6 +63,19 @@ def publish(url: str, data: bytes | Path) -> None:
         file_system.put_file(str(data), path)
 
 
+def check_writable(folder: str) -> None:
+    """Write and delete a small file, so that an unwritable folder is named before hours of listing; OSError."""
+    url = join(folder, f"writable{TEMPORARY_MARK}{uuid.uuid4().hex}")
+    try:
+        publish(url, b"")
+        delete(url)
+    except Exception as error:  # stores tell of it by exceptions of many libraries
+        message = (
+            f"cannot write to {folder} ({error or repr(error)}); give another --output, or the rights to write there"
+        )
+        raise OSError(message) from error
+
+
 def read_bytes(url: str) -> bytes | None:
     """The content at `url`, None where nothing stands."""
     file_system, path = fsspec.url_to_fs(url)

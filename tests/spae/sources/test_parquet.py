@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +47,20 @@ def test_rows_of_a_hubs_files_are_samples(hub):
     assert [found.read(entry, LIMIT) for entry in reversed(entries)] == list(reversed(PICTURES))
     assert entries[7].path == "train-00001-of-00002.parquet#1"
     assert found.read(entries[7], 5) == PICTURES[7][:5]
+
+
+def test_sizes_are_about_those_of_the_images(hub):
+    sizes = {entry.path.partition("#")[0]: entry.size for entry in source(hub).entries()}
+    for size, first in zip(sizes.values(), (0, 6), strict=True):
+        mean = sum(map(len, PICTURES[first : first + 6])) / 6
+        assert mean <= size < 2 * mean, "pages of few images tell the least and the greatest of them too"
+
+
+def test_a_file_whose_name_is_not_utf8_is_one_problem(hub):
+    (hub / "train-00001-of-00002.parquet").rename(hub / os.fsdecode(b"\xff.parquet"))
+    *sound, lost = source(hub).entries()
+    assert [entry.problem for entry in sound] == [""] * 6
+    assert (lost.path, lost.problem) == ("\ufffd.parquet", "name is not UTF-8")
 
 
 def test_one_split_of_a_folder_must_be_chosen(hub):

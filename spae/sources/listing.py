@@ -77,7 +77,7 @@ class ListSource:
     def _labels(self) -> Labels:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
-        return Labels.occurring({label for _, label, _ in self._lines() if label})
+        return Labels.occurring(label for _, label, _ in self._lines() if label)
 
     @cached_property
     def _is_local(self) -> bool:

@@ -1,6 +1,7 @@
 """Parquet files with a column of image bytes, as dataset hubs publish them, as a source."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,11 +74,11 @@ class ParquetSource:
             schema = file.schema_arrow
         if hub_names := hub_class_names(schema, self.columns.of(schema)):
             return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
-        found: set[str] = set()
+        found = Counter[str]()
         for name in names:
             with suppress(MediaError):  # entries() names it
                 found.update(label for label, _, _ in self._rows(name) if label)
-        return Labels.occurring(found)
+        return Labels.occurring(found.elements())
 
     @cached_property
     def _files(self) -> tuple[str, list[str]]:
@@ -124,5 +125,5 @@ def _values(batch: pa.RecordBatch, column: str) -> list[object]:
 
 
 def _label_text(value: object) -> str:
-    """Hubs mark a hidden label by -1."""
-    return "" if value is None or (isinstance(value, int) and value < 0) else str(value)
+    """Hubs mark a hidden label by -1, columns of floats by NaN."""
+    return "" if value is None or (isinstance(value, int | float) and not value >= 0) else str(value)

@@ -51,8 +51,8 @@ class WebDatasetSource:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
         if not any(sample.label for sample in next((found for found in self._samples() if found), [])):
-            return Labels.occurring(set())
-        return Labels.occurring({sample.label for found in self._samples() for sample in found if sample.label})
+            return Labels.occurring(())
+        return Labels.occurring(sample.label for found in self._samples() for sample in found if sample.label)
 
     @cached_property
     def _root(self) -> str:

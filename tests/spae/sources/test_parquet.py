@@ -84,6 +84,12 @@ def test_plain_bytes_names_as_labels_and_captions(tmp_path):
     ]
 
 
+def test_numbers_of_a_column_with_gaps_are_labels(tmp_path):
+    labels = [10.0, None, 2.0, float("nan"), -1.0]
+    pq.write_table(pa.table({"png": list(PICTURES[:5]), "label": labels}), tmp_path / "a.parquet")
+    assert [entry.label for entry in source(tmp_path).entries()] == [10, None, 2, None, None]
+
+
 def test_columns_can_be_named(tmp_path):
     table = pa.table({"pixels": list(PICTURES[:3]), "kind": [2, 0, -1], "said": ["a", "b", "c"]})
     pq.write_table(table, tmp_path / "a.parquet")

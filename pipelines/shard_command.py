@@ -132,6 +132,8 @@ def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int
     logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
     logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
     logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
+    if plan.unsized:
+        logger.info("these count without %d inputs, of whose size the listing tells nothing", plan.unsized)
     for problem, count in plan.problems.most_common():
         logger.info("%d inputs cannot be used: %s", count, problem)
     for conflict in state.conflicts[:SHOWN]:

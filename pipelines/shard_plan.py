@@ -69,6 +69,8 @@ class PlannedShard:
     inputs: int
     bytes: int
     """Bytes to read, as far as the source's listing tells."""
+    unsized: int
+    """Inputs that may become samples and of which it tells no size."""
     plan: str
     """Hash of all that determines its tar."""
 
@@ -93,6 +95,11 @@ class Plan:
     def bytes(self) -> int:
         """Bytes to read, as far as the source's listing tells."""
         return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def unsized(self) -> int:
+        """Inputs that these leave out."""
+        return sum(shard.unsized for shard in self.shards)
 
     @property
     def fingerprint(self) -> str:
@@ -132,7 +139,8 @@ def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int |
     def noted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for number, table in enumerate(tables):
             name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
-            shards.append(PlannedShard(name, number, table.num_rows, size, hasher.hash_of(table)))
+            unsized = table["size"].filter(pc.equal(table["problem"], "")).null_count
+            shards.append(PlannedShard(name, number, table.num_rows, size, unsized, hasher.hash_of(table)))
             problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
             yield table
 

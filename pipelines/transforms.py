@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
 from apache_beam.utils import retry
 
 from pipelines.shard_writer import ShardOutcome, ShardWriter
@@ -37,10 +37,13 @@ def flag_hint(flag: str, flags: type) -> str:
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Beam's options from its flags, with the local runner as the default."""
+    """Beam's options from its flags, with the local runner as the default; ValueError where it would not heed one."""
     options = PipelineOptions(list(flags))
+    options.get_all_options()  # parses all flags: else a value that is none is found when the pipeline is built
     standard = options.view_as(StandardOptions)
     standard.runner = standard.runner or LOCAL_RUNNER
+    if options.view_as(TestOptions).dry_run and not is_dataflow(options):
+        raise ValueError("--dry_run is Beam's, for Dataflow alone: other runners would write. Did you mean --dry-run?")
     return options
 
 

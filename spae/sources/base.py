@@ -19,7 +19,7 @@ class Entry:
     path: str
     label: int | None = None
     size: int | None = None
-    """Bytes, where listing tells."""
+    """Bytes, where listing tells; of a row of a Parquet file what its rows have on average."""
     problem: str = ""
     """Why this input can be no sample, where listing tells already; empty for the others."""
     offset: int | None = None

@@ -10,6 +10,9 @@ import fsspec
 from spae.media import MediaError
 from spae.records import safe_key
 
+NOT_TEXT = "name is not UTF-8"
+"""The problem of an input whose path cannot be stored."""
+
 
 @dataclass(frozen=True)
 class FileItem:

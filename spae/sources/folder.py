@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import FileItem, Place, find_files, is_text, list_folder, path_key, read_part, readable
+from spae.sources.files import (
+    NOT_TEXT,
+    FileItem,
+    Place,
+    find_files,
+    is_text,
+    list_folder,
+    path_key,
+    read_part,
+    readable,
+)
 
 
 @dataclass(frozen=True)
@@ -55,5 +65,5 @@ def _names_class(item: FileItem) -> bool:
 
 def _entry(item: FileItem, path: str, label: int | None, problem: str) -> Entry:
     if not is_text(path):
-        return Entry(path_key(path), readable(path), label, item.size, "name is not UTF-8")
+        return Entry(path_key(path), readable(path), label, item.size, NOT_TEXT)
     return Entry(path_key(path), path, label, item.size, problem)

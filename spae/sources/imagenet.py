@@ -10,7 +10,7 @@ import fsspec
 
 from spae.records import ClassName, safe_key
 from spae.sources.base import Entry
-from spae.sources.files import FileItem, Place, find_files, is_text, list_folder, read_part, readable
+from spae.sources.files import NOT_TEXT, FileItem, Place, find_files, is_text, list_folder, read_part, readable
 from spae.sources.synsets import WNID, Annotations, load_annotations, shipped_names
 from spae.sources.tars import TRUNCATED, TarRange, map_in_order, open_tar
 
@@ -152,7 +152,7 @@ def _tar_entries(tar: TarRange) -> Iterator[Entry]:
 
 
 def _file_entry(item: FileItem, path: str, problem: str) -> Entry:
-    return Entry(_key(path), readable(path), None, item.size, problem if is_text(path) else "name is not UTF-8")
+    return Entry(_key(path), readable(path), None, item.size, problem if is_text(path) else NOT_TEXT)
 
 
 def _key(path: str) -> str:

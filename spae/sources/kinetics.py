@@ -13,6 +13,7 @@ import fsspec
 from spae.publishing import read_bytes
 from spae.records import ClassName, safe_key
 from spae.sources.base import Entry
+from spae.sources.files import NOT_TEXT, is_text, readable
 from spae.sources.folder import FolderSource
 
 COLUMNS = {
@@ -71,7 +72,8 @@ class KineticsSource:
             found = next((files[name] for name in row.file_names if name in files), None)
             missing += found is None
             path, size = found or (f"{row.key}.mp4", None)
-            yield Entry(safe_key(row.key), path, labels[row.label], size, "" if found else "missing clip")
+            problem = "missing clip" if found is None else "" if is_text(path) else NOT_TEXT
+            yield Entry(safe_key(row.key), readable(path), labels[row.label], size, problem)
         self._report(missing, len(seen), len(strangers))
 
     def read(self, entry: Entry, limit: int) -> bytes:

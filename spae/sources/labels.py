@@ -1,5 +1,6 @@
 """Class names and columns of sources that others made, where these sources name them or people do."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ def named_classes(url: str) -> tuple[ClassName, ...]:
 
 
 def parse_label(text: str) -> int | None:
-    """A label's number; None where the text is none, or none that tables can hold."""
-    text = text.strip()
+    """A label's number, written 7 or (columns with gaps) 7.0; None for other texts, and what tables cannot hold."""
+    text = text.strip().removesuffix(".0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_LABEL else None
 
 
@@ -45,11 +46,15 @@ class Labels:
         return cls(rows, {row.name: row.label for row in rows} | {str(row.label): row.label for row in rows})
 
     @classmethod
-    def occurring(cls, texts: set[str]) -> "Labels":
-        """What occurs: labels are these numbers where all are numbers, else the sorted texts count from 0."""
-        numbers = {number for text in texts if (number := parse_label(text)) is not None}
-        numbered = not any(parse_label(text) is None for text in texts)
-        pairs = [(n, str(n)) for n in sorted(numbers)] if numbered else list(enumerate(sorted(texts)))
+    def occurring(cls, texts: Iterable[str]) -> "Labels":
+        """What occurs, each time: labels are these numbers where most are numbers, else the sorted texts from 0 on.
+
+        Among numbers other texts are no labels: one broken label must not shift those of all other inputs.
+        """
+        counts = Counter(texts)
+        numbers = {text: number for text in counts if (number := parse_label(text)) is not None}
+        numbered = 2 * sum(counts[text] for text in numbers) > counts.total()
+        pairs = [(n, str(n)) for n in sorted({*numbers.values()})] if numbered else list(enumerate(sorted(counts)))
         return cls(tuple(ClassName(*pair) for pair in pairs), {text: label for label, text in pairs})
 
     def find(self, text: str) -> tuple[int | None, str]:
@@ -58,7 +63,8 @@ class Labels:
             return None, ""
         if not text.strip():
             return None, "no label"
-        label = self.by_text.get(text, self.by_text.get(str(parse_label(text))))
+        number = parse_label(text)
+        label = self.by_text.get(text if number is None or text in self.by_text else str(number))
         return label, "" if label is not None else "unknown label"
 
 

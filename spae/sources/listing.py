@@ -13,7 +13,7 @@ import fsspec
 from spae.media import MediaError
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import Place, is_text, path_key, read_part, readable
+from spae.sources.files import NOT_TEXT, Place, is_text, path_key, read_part, readable
 from spae.sources.labels import (
     LABEL_NAMES,
     MAX_TEXT_BYTES,
@@ -67,7 +67,7 @@ class ListSource:
         if not path:
             return "no path"
         if not is_text(path):
-            return "name is not UTF-8"
+            return NOT_TEXT
         if "::" in path or (colon and protocol not in PROTOCOLS):
             return "protocol not allowed"
         local = protocol == "file" if colon else path.startswith("/")
@@ -77,7 +77,7 @@ class ListSource:
     def _labels(self) -> Labels:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
-        return Labels.occurring({label for _, label, _ in self._lines() if label})
+        return Labels.occurring(label for _, label, _ in self._lines() if label)
 
     @cached_property
     def _is_local(self) -> bool:

@@ -1,6 +1,7 @@
 """Parquet files with a column of image bytes, as dataset hubs publish them, as a source."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from spae.media import MediaError
+from spae.media import DEFAULT_LIMITS, MediaError
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import Place, path_key
+from spae.sources.files import NOT_TEXT, Place, is_text, path_key, readable
 from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.parquet_rows import Columns, hub_class_names, open_parquet, row_bytes
 from spae.sources.patterns import matching_files
@@ -43,14 +44,18 @@ class ParquetSource:
     def entries(self) -> Iterator[Entry]:
         """Every row of every file."""
         for name in self._files[1]:
+            if not is_text(name):
+                yield Entry(path_key(name), readable(name), problem=NOT_TEXT)
+                continue
             number = 0
             try:
+                size = self._row_size(name)
                 for label_text, text, path in self._rows(name):
                     label, problem = self._labels.find(label_text)
                     if len(text.encode()) > MAX_TEXT_BYTES:
                         text, problem = "", f"a text of over {MAX_TEXT_BYTES} bytes"
                     key = path_key(path or f"{name.removesuffix('.parquet')}-{number:07d}")
-                    yield Entry(key, f"{name}#{number}", label, None, problem, number, text)
+                    yield Entry(key, f"{name}#{number}", label, size, problem, number, text)
                     number += 1
             except MediaError as error:
                 yield Entry(path_key(name), name, problem=error.reason)
@@ -69,11 +74,11 @@ class ParquetSource:
             schema = file.schema_arrow
         if hub_names := hub_class_names(schema, self.columns.of(schema)):
             return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
-        found: set[str] = set()
+        found = Counter[str]()
         for name in names:
             with suppress(MediaError):  # entries() names it
                 found.update(label for label, _, _ in self._rows(name) if label)
-        return Labels.occurring(found)
+        return Labels.occurring(found.elements())
 
     @cached_property
     def _files(self) -> tuple[str, list[str]]:
@@ -84,6 +89,15 @@ class ParquetSource:
                 f"--input {self.url} holds the splits {', '.join(splits)}; name one: '{root}/{splits[0]}-*.parquet'"
             )
         return root, names
+
+    def _row_size(self, name: str) -> int:
+        """About the bytes of an image, by the footer; MediaError where the file is broken."""
+        with open_parquet(Place(self._files[0], name)) as file:
+            leaf, metadata = self.columns.of(file.schema_arrow).image, file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
+            size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == leaf)
+            return int(min(size // max(metadata.num_rows, 1), DEFAULT_LIMITS.bytes))  # files can say anything
 
     def _rows(self, name: str) -> Iterator[tuple[str, str, str]]:
         """Label, text and image path of each row, as text; MediaError where the file is broken."""
@@ -111,5 +125,5 @@ def _values(batch: pa.RecordBatch, column: str) -> list[object]:
 
 
 def _label_text(value: object) -> str:
-    """Hubs mark a hidden label by -1."""
-    return "" if value is None or (isinstance(value, int) and value < 0) else str(value)
+    """Hubs mark a hidden label by -1, columns of floats by NaN."""
+    return "" if value is None or (isinstance(value, int | float) and not value >= 0) else str(value)

@@ -93,8 +93,13 @@ def _contents(url: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _add_lines(found: Annotations, path: str, data: bytes) -> None:
-    lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
-    for number, line in enumerate((line for line in lines if line and line != _HEADER), 1):
+    stripped = (line.strip() for line in data.decode("utf-8-sig", "replace").splitlines())
+    lines = [line for line in stripped if line and line != _HEADER]
+    if len(set(lines)) == len(lines) and all(map(WNID.fullmatch, lines)):  # classes; truths repeat them
+        for wnid in lines:
+            found.names.setdefault(wnid, shipped_names().get(wnid, wnid))
+        return
+    for number, line in enumerate(lines, 1):
         if match := _NUMBERED.fullmatch(line):
             found.ids[int(match[2])] = match[1]
             found.names.setdefault(match[1], match[3].replace("_", " "))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
-from spae.sources.files import Place, is_text, readable
+from spae.sources.files import NOT_TEXT, Place, is_text, readable
 
 BLOCK_BYTES = 8192
 """What one read of a remote tar fetches: several headers where members are small, few pixels where they are large."""
@@ -148,7 +148,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 def _problem(member: tarfile.TarInfo) -> str:
     if not is_text(member.name):
-        return "name is not UTF-8"
+        return NOT_TEXT
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "unsafe member name"
     if not member.isreg():

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from spae.records import ClassName
 from spae.sources.base import Entry
-from spae.sources.files import Place, path_key, read_part
+from spae.sources.files import NOT_TEXT, Place, is_text, path_key, read_part, readable
 from spae.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.sources.patterns import matching_files
 from spae.sources.tars import TarMember, TarRange, map_in_order, open_tar
@@ -51,8 +51,8 @@ class WebDatasetSource:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
         if not any(sample.label for sample in next((found for found in self._samples() if found), [])):
-            return Labels.occurring(set())
-        return Labels.occurring({sample.label for found in self._samples() for sample in found if sample.label})
+            return Labels.occurring(())
+        return Labels.occurring(sample.label for found in self._samples() for sample in found if sample.label)
 
     @cached_property
     def _root(self) -> str:
@@ -99,6 +99,9 @@ class _Sample:
 
 def _samples_of(tar: TarRange) -> list[_Sample]:
     """The samples of a tar in their order; a key that comes again after others is a problem."""
+    if not is_text(tar.name):
+        name = readable(tar.name)
+        return [_Sample(name, posixpath.splitext(name)[0], problem=NOT_TEXT)]
     found: list[_Sample] = []
     seen: set[str] = set()
     with open_tar(tar) as reader:

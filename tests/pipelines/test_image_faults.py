@@ -92,6 +92,7 @@ def test_one_key_in_two_formats_gives_two_samples(tmp_path):
         (["--split", "training"], "train, val, test"),
         (["--samples-per-shard", "0"], "must be at least 1"),
         (["--split", "a/b"], "must be ASCII letters"),
+        (["--dry_run=True"], "Did you mean --dry-run?"),
     ],
 )
 def test_unusable_arguments_are_named(tmp_path, caplog, flags, message):
@@ -100,12 +101,14 @@ def test_unusable_arguments_are_named(tmp_path, caplog, flags, message):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--check", "nothing"], ["--limit", "-1"], ["--max-error-share", "2"], ["--seed", "x"]]
+    "flags",
+    [["--check", "nothing"], ["--limit", "-1"], ["--max-error-share", "2"], ["--seed", "x"], ["--num_workers", "x"]],
 )
 def test_unusable_values_end_with_status_2(tmp_path, flags):
     with pytest.raises(SystemExit) as ended:
         digits(tmp_path, *flags)
     assert ended.value.code == 2
+    assert not any(tmp_path.iterdir())
 
 
 def test_output_inside_of_the_input_is_refused(tmp_path):

@@ -245,3 +245,11 @@ def test_dry_run_names_what_cannot_be_used(tmp_path, caplog):
     assert "7 inputs of 4 classes in 1 shards" in caplog.text
     assert "1 inputs cannot be used: broken tar" in caplog.text
     assert not (tmp_path / "o").exists()
+
+
+def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = write_files(tmp_path, {"list.txt": b"a.jpg 0\nb.jpg 1\nexec://c.jpg 1\n"})
+    arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
+    assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
+    assert "these count without 2 inputs" in caplog.text

@@ -1,5 +1,6 @@
 import pytest
 
+from spae.records import ClassName
 from spae.sources import SourceSettings
 from spae.sources.synsets import load_annotations, shipped_names
 from tests.image_layouts import (
@@ -117,6 +118,17 @@ def test_ground_truth_comes_in_several_forms(val):
         for form in ("one", "two", "three", "one/LOC_val_solution.csv")
     ]
     assert labels == [[WNIDS.index(wnid) for wnid in wnids]] * 4
+
+
+def test_a_list_of_classes_is_no_ground_truth(val):
+    root, _, wnids = val
+    kit = development_kit(root / "kit", wnids)
+    expected = imagenet(root / "val.tar", kit)
+    entries, classes = list(expected.entries()), expected.classes()
+    write_files(kit / "data", {"synsets.txt": "\n".join(reversed(WNIDS)).encode()})
+    source = imagenet(root / "val.tar", kit)
+    assert (list(source.entries()), source.classes()) == (entries, classes)
+    assert imagenet(root / "val.tar", kit / "data" / "synsets.txt").classes()[0] == ClassName(0, "tench", "n01440764")
 
 
 def test_unknown_ids_and_images_beyond_the_ground_truth_are_problems(val):

@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 
 import pytest
@@ -48,6 +49,14 @@ def test_flat_folders_and_bare_names_serve_too(release, tmp_path, caplog):
     source = KineticsSource(str(tmp_path), str(release[1]), "train")
     assert [(entry.key, entry.label, entry.problem) for entry in source.entries()] == expected
     assert "1 files in" in caplog.text
+
+
+def test_a_clip_whose_path_is_not_utf8_is_a_problem(release, tmp_path):
+    shutil.copytree(release[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tap_dancing").rename(tmp_path / os.fsdecode(b"\xff"))
+    entries = list(KineticsSource(str(tmp_path), str(release[1]), "train").entries())
+    assert [entry.problem for entry in entries] == ["", "name is not UTF-8"] * 3 + ["missing clip"]
+    assert entries[1].path.startswith("\ufffd/")
 
 
 def test_a_store_gives_the_same_entries_as_the_disk(release):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,6 +49,20 @@ def test_rows_of_a_hubs_files_are_samples(hub):
     assert found.read(entries[7], 5) == PICTURES[7][:5]
 
 
+def test_sizes_are_about_those_of_the_images(hub):
+    sizes = {entry.path.partition("#")[0]: entry.size for entry in source(hub).entries()}
+    for size, first in zip(sizes.values(), (0, 6), strict=True):
+        mean = sum(map(len, PICTURES[first : first + 6])) / 6
+        assert mean <= size < 2 * mean, "pages of few images tell the least and the greatest of them too"
+
+
+def test_a_file_whose_name_is_not_utf8_is_one_problem(hub):
+    (hub / "train-00001-of-00002.parquet").rename(hub / os.fsdecode(b"\xff.parquet"))
+    *sound, lost = source(hub).entries()
+    assert [entry.problem for entry in sound] == [""] * 6
+    assert (lost.path, lost.problem) == ("\ufffd.parquet", "name is not UTF-8")
+
+
 def test_one_split_of_a_folder_must_be_chosen(hub):
     pq.write_table(hub_table(), hub / "validation-00000-of-00001.parquet")
     with pytest.raises(ValueError, match=r"splits train, validation; name one: .*train-\*.parquet"):
@@ -67,6 +82,12 @@ def test_plain_bytes_names_as_labels_and_captions(tmp_path):
         ("a-0000002", None, "y", "no label"),
         ("a-0000003", 1, "", "a text of over 16384 bytes"),
     ]
+
+
+def test_numbers_of_a_column_with_gaps_are_labels(tmp_path):
+    labels = [10.0, None, 2.0, float("nan"), -1.0]
+    pq.write_table(pa.table({"png": list(PICTURES[:5]), "label": labels}), tmp_path / "a.parquet")
+    assert [entry.label for entry in source(tmp_path).entries()] == [10, None, 2, None, None]
 
 
 def test_columns_can_be_named(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import fsspec
 import pytest
@@ -150,6 +151,13 @@ def test_names_with_the_marks_of_urls_are_names(tmp_path):
     found = source(tmp_path)
     entries = list(found.entries())
     assert [found.read(entry, LIMIT) for entry in sorted(entries, key=lambda entry: entry.key)] == list(PICTURES[:8])
+
+
+def test_a_tar_whose_name_is_not_utf8_is_one_problem(tars):
+    (tars / "00002.tar").rename(tars / os.fsdecode(b"\xff.tar"))
+    *sound, lost = source(tars).entries()
+    assert [entry.problem for entry in sound] == [""] * 8
+    assert (lost.path, lost.problem) == ("\ufffd.tar#\ufffd", "name is not UTF-8")
 
 
 def test_a_lost_tar_that_braces_name_is_noticed(tars):

@@ -295,8 +295,7 @@ def test_a_killed_save_leaves_no_folder_that_loads(vocabulary, tmp_path, monkeyp
 
 def test_a_folder_from_before_projections_is_read(vocabulary, tmp_path):
     vocabulary.save(str(tmp_path))
-    record = tmp_path / "vocabulary.json"
-    description = json.loads(record.read_text())
+    description = json.loads((tmp_path / "vocabulary.json").read_text())
     del description["projected_width"]
-    record.write_text(json.dumps(description))
+    (tmp_path / "vocabulary.json").write_text(json.dumps(description))
     assert Vocabulary.load(str(tmp_path)).record.projected_width is None

@@ -207,9 +207,8 @@ def test_a_dry_run_tells_and_writes_nothing(folders, tmp_path, caplog):
     assert not (tmp_path / "vocabulary").exists()
 
 
-def test_an_unwritable_output_is_named_before_any_word_is_encoded(folders, tmp_path, caplog):
-    (tmp_path / "file").write_text("no folder")
-    assert main(command(folders, tmp_path / "file" / "vocabulary")) == 2
+def test_an_unwritable_output_is_named_before_any_word_is_encoded(folders, caplog):
+    assert main(command(folders, "/proc/nobody/vocabulary")) == 2
     assert "cannot write to" in caplog.text
 
 

@@ -27,24 +27,17 @@ SKETCH_SIDE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSamples:
-    """How clips are checked, cut and stored."""
+    """How clips are checked, cut and stored; see the flags of `python -m pipelines.videos`."""
 
     kind: Literal["clips"] = "clips"
     check: CheckName = "header"
-    """header: each file's headers, packets and first frame. decode: every frame, some ten times slower."""
     frames: int | None = None
-    """Frames of a clip; None keeps whole videos, as original bytes where shards hold their format."""
     rate: float | None = None
-    """Frames a second of a clip, by the times of the video's frames; None takes every `stride`-th frame."""
     stride: int = 1
     size: int | None = None
-    """Pixels of the short side, an even number, also where the video is smaller; None keeps the size."""
     crop: bool = True
-    """Cut the centre square. Without it the long side keeps its share, and a smaller video its size."""
     clips: int = 1
-    """Clips of a video: one lies in its centre, more are evenly spaced from its first frame to its last."""
     crf: int = 18
-    """Quality of what is encoded, 0 to 51, less is better."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "clips", "size"):

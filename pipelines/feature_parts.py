@@ -9,9 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,13 +17,10 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from pipelines.word_features import ClipSource, WordFeatures
 from spae.publishing import join, list_files, publish
 from spae.vocabulary_record import SemanticsRecord
-
-TERMINAL_INTERVAL, LOG_INTERVAL = 1.0, 10.0
 
 _READ_AT_ONCE = 256  # files; stores answer them together, 25 MB of 32 words each at width 768
 
@@ -96,35 +90,6 @@ class Encoding:
 
     clip: ClipSource
     parts: FeatureParts
-
-
-@contextlib.contextmanager
-def showing_progress(parts: FeatureParts, total: int) -> Iterator[None]:
-    """While the block runs, show words done, rate and ETA, read from the folder: the same on every runner."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(parts, total, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _watch(parts: FeatureParts, total: int, stop: threading.Event) -> None:
-    terminal, begin, before = sys.stderr.isatty(), time.monotonic(), parts.count()
-    with tqdm(total=total, unit="word", disable=not terminal) as bar:
-        ended = False
-        while not ended:
-            ended = stop.wait(TERMINAL_INTERVAL if terminal else LOG_INTERVAL)
-            try:
-                done = parts.count() - before
-            except OSError as error:  # a store's hiccup must not end a run that works
-                logger.warning("progress is unknown for now: %s", error)
-                continue
-            bar.update(done - bar.n)
-            if not terminal and not ended:
-                logger.info("%s", tqdm.format_meter(done, total, time.monotonic() - begin, ncols=0, unit="word"))
 
 
 def _unpack(data: bytes) -> WordFeatures:

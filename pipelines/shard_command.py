@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
+from pipelines.progress import watched
 from pipelines.samples import SampleMaker
-from pipelines.shard_plan import Plan, ShardSettings, making_plan
-from pipelines.shard_progress import showing_progress
+from pipelines.shard_plan import Plan, PlannedShard, ShardSettings, making_plan
 from pipelines.shard_split import (
     SplitResult,
     SplitState,
@@ -23,7 +23,7 @@ from pipelines.shard_split import (
 )
 from pipelines.shard_writer import ShardWriter
 from pipelines.transforms import beam_options, flag_hint, shards_pipeline, split_flags
-from spae.publishing import absolute, check_writable, join
+from spae.publishing import absolute, check_writable, join, list_files
 from spae.sources import SourceSettings
 
 SHOWN = 5
@@ -116,7 +116,7 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
 
 def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
     begin = time.monotonic()
-    with showing_progress(state.todo, folder):
+    with watched(lambda: _inputs_done(state.todo, folder), sum(shard.inputs for shard in state.todo), "input"):
         if state.todo:
             writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
             shards_pipeline(writer, numbers, options).run().wait_until_finish()
@@ -125,6 +125,11 @@ def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions,
         return 0
     result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
     return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
+
+
+def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
+    files = list_files(folder)
+    return sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
 
 
 def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:

@@ -34,11 +34,11 @@ class VideosFlags(ShardFlags):
     frames: int | None = None
     """Frames of a clip; without it whole videos are kept."""
     rate: float | None = None
-    """Frames a second of a clip, by the times of the video's frames."""
+    """Frames a second of a clip, by the times of the video's frames; without it, every --stride-th frame."""
     stride: int = 1
     """Without --rate: how many frames further in the video each next frame of a clip lies."""
     size: int | None = None
-    """Pixels of the short side; the centre square is cut. Smaller videos are enlarged."""
+    """Pixels of the short side, an even number; the centre square is cut. Smaller videos are enlarged."""
     crop: bool = True
     """--no-crop keeps the aspect, and smaller videos their size."""
     clips: int = 1

@@ -4,6 +4,7 @@ One element is one word; its prompts are made where it is encoded, and no featur
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PBegin
 from apache_beam.transforms.resources import parse_resource_hints
 
-from pipelines.feature_parts import Encoding, FeatureParts, showing_progress
+from pipelines.feature_parts import Encoding, FeatureParts
+from pipelines.progress import watched
 from pipelines.word_features import ClipSource, WordEncoder, WordFeatures
 
 
@@ -90,13 +92,18 @@ class _Publish(beam.DoFn):
 
 def compute_features(words: Sequence[str], encoding: Encoding, workers: Workers, options: PipelineOptions) -> None:
     """Encode words on the runner that the options name, showing progress, and wait for the end."""
-    with showing_progress(encoding.parts, len(words)), beam.Pipeline(options=options) as pipeline:
+    with _progress(encoding.parts, len(words)), beam.Pipeline(options=options) as pipeline:
         _ = pipeline | "Features" >> EncodeWords(words, encoding, workers)
 
 
 def compute_features_here(words: Sequence[str], encoding: Encoding, words_per_batch: int) -> None:
     """Encode words in this process, without Beam, showing progress; the parts are those of any other run."""
     encoder = encoding.clip.load()
-    with showing_progress(encoding.parts, len(words)):
+    with _progress(encoding.parts, len(words)):
         for start in range(0, len(words), words_per_batch):
             encoding.parts.publish(encoder.encode(words[start : start + words_per_batch]))
+
+
+def _progress(parts: FeatureParts, words: int) -> AbstractContextManager[None]:
+    before = parts.count()
+    return watched(lambda: parts.count() - before, words, "word")

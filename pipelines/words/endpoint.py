@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from pipelines.feature_parts import FeatureParts
+from pipelines.progress import tracked
 from pipelines.word_features import WordFeatures
 from pipelines.words.tokens import RowsError, RowSource
 
@@ -90,8 +91,9 @@ class EndpointRows(RowSource):
         todo = [word for word in words if word not in found]
         logger.info("%d words to embed by %s, %d were there before", len(todo), self.source, len(words) - len(todo))
         width = next(iter(found.values())).size if found else None
+        starts = range(0, len(todo), self.flags.embeddings_batch)
         with requests.Session() as session:
-            for start in range(0, len(todo), self.flags.embeddings_batch):
+            for start in tracked(starts, len(starts), "request"):
                 batch = todo[start : start + self.flags.embeddings_batch]
                 rows = parse_answer(self._ask(session, batch), len(batch), width)
                 self.parts.publish(WordFeatures(tuple(batch), rows))

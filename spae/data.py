@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
+from spae.batch import Batch
 from spae.clips import decode_clip
 from spae.config import DataConfig
 from spae.media import MediaError, decode_image, fit_image
@@ -63,28 +64,6 @@ def _sample(group: dict[str, Any], url: str) -> Sample:
         raise ValueError(f"sample {group['__key__']} of {url} has {len(media)} of {MEDIA_SUFFIXES}; it needs one")
     label = group.get("cls")
     return Sample(group["__key__"], media[0], None if label is None else int(label))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples of one step.
-
-    Attributes:
-        pixels: uint8 (B, 3, H, W), of clips (B, 3, T, H, W).
-        draws: float32 (B, n) uniform in [0, 1), from which the semantic targets are picked.
-        keys: key of each sample.
-        numbers: number n of each sample in the run.
-    """
-
-    pixels: Tensor
-    draws: Tensor
-    keys: tuple[str, ...]
-    numbers: tuple[int, ...]
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        pixels, draws = (x.to(device, non_blocking=True) for x in (self.pixels, self.draws))
-        return Batch(pixels, draws, self.keys, self.numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

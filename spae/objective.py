@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from spae.adversary import Adversary
+from spae.batch import Batch
 from spae.codebook_variants import TrainableCodebook
 from spae.collectives import Terms
 from spae.config import ObjectiveConfig
-from spae.data import Batch
 from spae.losses import (
     codebook_loss,
     commitment_loss,

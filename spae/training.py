@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from spae.adversary import Adversary, guarded_step
+from spae.batch import Batch
 from spae.collectives import Terms, average_gradients, average_terms
 from spae.config import ObjectiveConfig, OptimizerConfig, TrainConfig
-from spae.data import Batch
 from spae.losses import dynamic_weight
 from spae.model import SPAE, unit_pixels
 from spae.objective import Objective

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from spae.batch import Batch
 from spae.config import TrainConfig
-from spae.data import Batch
 from spae.model import SPAE
 from spae.objective import Guidance, Objective
 from spae.pools import pool_sizes, sample_targets, similarity

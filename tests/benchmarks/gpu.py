@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spae.codebook import Codebook, default_temperature
-from spae.config import TrainConfig
-from spae.data import Batch
 from spae.model import SPAE
 from spae.objective import Guidance, Objective
+from spae.pools import sample_targets
 from spae.training import TrainState, train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
@@ -95,6 +94,7 @@ def check_all(device: torch.device) -> Iterator[tuple[str, float]]:
             distances = torch.cdist(queries.double(), table.double(), compute_mode="donot_use_mm_for_euclid_dist")
             assert torch.equal(Codebook(table).nearest(queries), distances.argmin(1)), f"nearest of {name}, {count}"
     yield "nearest: tables with fp64's ids", len(tables)
+    yield from check_tokens(device)
     targets = torch.randint(len(random), (400,), device=device)
     queries = F.normalize(torch.randn(400, 96, device=device)).requires_grad_()
     exact = queries.detach().double().requires_grad_()
@@ -107,6 +107,19 @@ def check_all(device: torch.device) -> Iterator[tuple[str, float]]:
         error = max(float((losses - expected).detach().abs().max()), float((found - gradient).abs().max()))
         assert error < (1e-2 if mixed else 1e-4), f"cross-entropy is off by {error}"
         yield f"cross-entropy: largest error, {'autocast' if mixed else 'float32'}", error
+
+
+def check_tokens(device: torch.device) -> Iterator[tuple[str, float]]:
+    """That a whole encoding finds the words of the plain formulas, and targets are drawn as on a CPU."""
+    model = tiny_spae.model().to(device)
+    pixels = torch.rand(64, 3, *model.config.input_size, device=device)
+    ids = plain.encode(model, pixels)
+    same = float((model.encode(pixels).flatten() == ids).float().mean())
+    assert same > 0.99, f"{same:.2%} of an encoding's words are the plain formulas'"
+    yield "encoding: share of the plain formulas' words", same
+    scores, draws = torch.rand(64, 5_000), torch.rand(64, 21)
+    drawn = [sample_targets(scores.to(place), 0.9, draws.to(place)).cpu() for place in (device, torch.device("cpu"))]
+    assert torch.equal(*drawn), "targets differ from those that a CPU draws"
 
 
 def matrix_rates(sizes: Sizes, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -186,21 +199,15 @@ def training(sizes: Sizes, device: torch.device) -> tuple[list[Row], dict[str, f
     for precision in ("float32", "bfloat16"):
         config = dataclasses.replace(configuration(sizes.width, sizes.channels), precision=precision)
         model = SPAE(config.model, tiny_spae.vocabulary(sizes.words, sizes.width)).to(device)
-        state, batch = TrainState.create(config, model), batch_on(device, sizes.batch, config)
+        state, batch = TrainState.create(config, model), random_batch(sizes.batch, config).to(device)
         features = F.normalize(torch.randn(sizes.batch, CLIP_WIDTH, device=device))
         semantics = torch.randn(sizes.words, CLIP_WIDTH, device=device)
         objective = Objective(config.objective, Guidance(lambda _, features=features: features, semantics))
         steps[f"step, {precision}"] = lambda s=state, o=objective, b=batch, c=config: train_step(s, o, b, c)
-        operations = operations or step_operations(model, batch_on(device, 2, config), config) * sizes.batch / 2
+        operations = operations or step_operations(model, random_batch(2, config).to(device), config) * sizes.batch / 2
     rows = table_of(f"training step, batch {sizes.batch}", steps, sizes.batch, "images", sizes, device)
     rates = {f"step_tflops, {row.name}": operations / 1e3 / row.seconds for row in rows}
     return rows, rates
-
-
-def batch_on(device: torch.device, images: int, config: TrainConfig) -> Batch:
-    """Noise, there."""
-    batch = random_batch(images, config)
-    return dataclasses.replace(batch, pixels=batch.pixels.to(device), draws=batch.draws.to(device))
 
 
 def table_of(

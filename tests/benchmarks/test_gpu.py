@@ -1,9 +1,24 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.benchmarks import gpu
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = """
+import sys
+for name in ("ray", "apache_beam", "av", "webdataset", "braceexpand", "open_clip", "transformers", "torchvision"):
+    sys.modules[name] = None
+import tests.benchmarks.gpu
+"""
+
+
+def test_the_script_needs_neither_cluster_nor_loaders():
+    subprocess.run([sys.executable, "-c", WITHOUT], cwd=ROOT, check=True)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import dataclasses
 
 import torch
 
-from spae.data import Batch
+from spae.batch import Batch
 from spae.objective import Guidance, Objective
 from spae.training import TrainState, train_step
 from tests import tiny_spae

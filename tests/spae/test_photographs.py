@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.models import resnet50
 
+from spae.batch import Batch
 from spae.config import NetworkConfig, OptimizerConfig
-from spae.data import Batch
 from spae.evaluation.metrics import psnr
 from spae.losses import pixel_loss
 from spae.model import SPAE, unit_pixels

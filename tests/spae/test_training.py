@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from spae.batch import Batch
 from spae.clip import image_features, load_clip
 from spae.codebook import Codebook
 from spae.config import OptimizerConfig
-from spae.data import Batch, BatchPlan, batches
+from spae.data import BatchPlan, batches
 from spae.losses import commitment_loss
 from spae.model import SPAE, unit_pixels
 from spae.objective import Guidance, Objective

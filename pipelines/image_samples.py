@@ -55,7 +55,7 @@ class ImageSamples:
         suffix = self._suffix(header)
         if self._is_kept(header, suffix):
             if self.check == "decode":
-                decode_image(original)
+                check_image(original, decode=True)
             return Media(suffix, original, _metadata(header, header.width, header.height))
         pixels = decode_image(original, short_side=self.short_side)
         if self.short_side is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """What is opened at all (JPEG includes MPO); Pillow knows more, some of which start other programs."""
@@ -47,11 +47,11 @@ class ImageHeader:
 DEFAULT_LIMITS = ImageLimits()
 
 
-def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Check the structure of an image file without decoding its pixels; MediaError where it cannot be whole.
+def check_image(data: bytes, *, decode: bool = False, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Check the structure of an image file, with `decode` every pixel too; MediaError where it cannot be whole.
 
     PNG: every chunk and its checksum. JPEG: the end mark must follow the last scan, so a cut file is seen. Damage
-    inside compressed data is seen by `decode_image` only.
+    inside compressed data is seen with `decode`, or by `decode_image`, only.
     """
     image = _open(data, limits)
     header = ImageHeader(str(image.format), image.width, image.height)
@@ -59,6 +59,12 @@ def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHe
         raise MediaError("truncated JPEG", "no end mark after the last scan")
     try:
         image.verify()
+        if decode:
+            image = _open(data, limits)  # what is verified cannot be read any more
+            image.load()
+            _check_range(image)
+    except MediaError:
+        raise
     except Exception as error:  # Pillow raises many types on hostile bytes, struct.error and IndexError among them
         raise MediaError(f"broken {header.format}", repr(error)) from error
     return header
@@ -90,15 +96,14 @@ def decode_image(
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """A Pillow image as uint8 RGB (H, W, 3), upright, by the rules of `decode_image`."""
-    if image.mode in ("I", "F"):
-        raise MediaError("unknown pixel range", f"mode {image.mode}")
+    _check_range(image)
     image = _upright(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -166,8 +171,14 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     return image
 
 
+def _check_range(image: Image.Image) -> None:
+    if image.mode in ("I", "F"):
+        raise MediaError("unknown pixel range", f"mode {image.mode}")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # which would copy what needs no turn
     except Exception:  # damaged EXIF says nothing about the pixels, which are whole: keep them as they lie
         return image

@@ -51,10 +51,11 @@ class ImageSamples:
     def media(self, source: Source, entry: Entry) -> Media:
         """The image of an input; MediaError where it can be none."""
         original = source.read(entry, DEFAULT_LIMITS.bytes + 1)
-        header = check_image(original)
+        decode = self.check == "decode" and self.short_side is None and self.format == "keep"  # the others are anyway
+        header = check_image(original, decode=decode)
         suffix = self._suffix(header)
         if self._is_kept(header, suffix):
-            if self.check == "decode":
+            if self.check == "decode" and not decode:
                 check_image(original, decode=True)
             return Media(suffix, original, _metadata(header, header.width, header.height))
         pixels = decode_image(original, short_side=self.short_side)

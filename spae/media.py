@@ -58,9 +58,10 @@ def check_image(data: bytes, *, decode: bool = False, limits: ImageLimits = DEFA
     if header.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise MediaError("truncated JPEG", "no end mark after the last scan")
     try:
-        image.verify()
+        if not decode or header.format == "PNG":  # of the others verify sees no more than load
+            image.verify()
         if decode:
-            image = _open(data, limits)  # what is verified cannot be read any more
+            image = _open(data, limits) if header.format == "PNG" else image  # what is verified cannot be read any more
             image.load()
             _check_range(image)
     except MediaError:

@@ -180,3 +180,17 @@ def test_fit_image_resizes_the_short_side_and_crops_the_centre():
     np.testing.assert_array_equal(fit_image(pixels, (24, 24)), pixels[:, 8:32])
     with pytest.raises(ValueError, match="at least 1"):
         fit_image(pixels, (0, 12))
+
+
+@pytest.mark.parametrize("form", SMALL)
+def test_a_decoding_check_tells_the_same_of_sound_images(form):
+    assert check_image(SMALL[form], decode=True) == check_image(SMALL[form])
+
+
+def test_a_decoding_check_sees_damage_that_a_header_hides():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(noise, "TIFF", compression="tiff_lzw")
+    data = data[:400] + bytes(len(data) - 800) + data[-400:]
+    check_image(data)
+    with pytest.raises(MediaError, match="broken TIFF"):
+        check_image(data, decode=True)

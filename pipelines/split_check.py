@@ -1,7 +1,6 @@
 """Re-read a split of shards and name everything that is not as it should be: its shards, its plan, index and files."""
 
 import contextlib
-import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 
 import fsspec
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.plan_files import PLAN_FOLDER, PlanFiles, part_name
@@ -27,6 +25,7 @@ from spae.records import (
     ShardInfo,
     index_files,
     load_classes,
+    read_table,
     shard_name,
     shard_number,
 )
@@ -187,6 +186,6 @@ def _same_content(name: str, content: bytes, expected: bytes) -> bool:
     if name != INDEX_TABLE:
         return content == expected
     try:
-        return bool(pq.read_table(io.BytesIO(content)).equals(pq.read_table(io.BytesIO(expected))))
+        return bool(read_table(content).equals(read_table(expected)))
     except (OSError, ValueError):  # what pyarrow raises on a damaged file
         return False

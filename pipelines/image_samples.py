@@ -9,6 +9,7 @@ from spae.media import (
     STORED_SUFFIXES,
     ImageHeader,
     check_image,
+    check_pixels,
     decode_image,
     encode_jpeg,
     encode_png,
@@ -51,12 +52,11 @@ class ImageSamples:
     def media(self, source: Source, entry: Entry) -> Media:
         """The image of an input; MediaError where it can be none."""
         original = source.read(entry, DEFAULT_LIMITS.bytes + 1)
-        decode = self.check == "decode" and self.short_side is None and self.format == "keep"  # the others are anyway
-        header = check_image(original, decode=decode)
+        header = check_image(original)
         suffix = self._suffix(header)
         if self._is_kept(header, suffix):
-            if self.check == "decode" and not decode:
-                check_image(original, decode=True)
+            if self.check == "decode":
+                check_pixels(original)
             return Media(suffix, original, _metadata(header, header.width, header.height))
         pixels = decode_image(original, short_side=self.short_side)
         if self.short_side is not None:

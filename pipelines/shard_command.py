@@ -1,12 +1,11 @@
 """What every command that writes shards does: flags, plan, the work itself, and an account of every input."""
 
 import logging
-import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from pipelines.progress import watched
@@ -22,7 +21,7 @@ from pipelines.shard_split import (
     splits_with_other_classes,
 )
 from pipelines.shard_writer import ShardWriter
-from pipelines.transforms import beam_options, flag_hint, shards_pipeline, split_flags
+from pipelines.transforms import beam_options, parse_command, shards_pipeline
 from spae.publishing import absolute, check_writable, join, list_files
 from spae.sources import SourceSettings
 
@@ -33,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardFlags:
+class ShardFlags(ABC):
     """Flags of every command that writes shards."""
 
     output: str
@@ -63,13 +62,13 @@ class ShardFlags:
         if self.input and f"{absolute(self.output)}/".startswith(f"{absolute(self.input).rstrip('/')}/"):
             raise ValueError(f"--output {self.output} lies inside --input {self.input}; shards would become inputs")
 
+    @abstractmethod
     def source_settings(self) -> SourceSettings:
         """Where the inputs come from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_maker(self) -> SampleMaker:
         """What becomes of each input."""
-        raise NotImplementedError
 
     def settings(self) -> ShardSettings:
         """The part of the flags that determines the bytes."""
@@ -85,13 +84,8 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
     """Run a command with these flags; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
     try:
-        flags, unknown = tyro.cli(
-            command, args=ours, prog=f"python -m {module}", description=description, return_unknown_args=True
-        )
-        if unknown:
-            raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], command)}")
+        flags, beams = parse_command(command, module, description, arguments)
         options = beam_options(beams)
         settings, folder = flags.settings(), join(absolute(flags.output), flags.split)
         settings.source.open()

@@ -2,15 +2,20 @@
 
 import dataclasses
 import difflib
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import apache_beam as beam
+import tyro
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
 from apache_beam.utils import retry
 
 from pipelines.shard_writer import ShardOutcome, ShardWriter
+
+FlagsT = TypeVar("FlagsT")
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Where no --runner is given. Beam's own default would download a program and start it."""
@@ -27,6 +32,22 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             current = beams if argument.split("=", 1)[0] in known else ours
         current.append(argument)
     return ours, beams
+
+
+def parse_command(
+    command: type[FlagsT], module: str, description: str, arguments: Sequence[str] | None
+) -> tuple[FlagsT, list[str]]:
+    """The flags of a command (a dataclass) and those of Beam; of this process where no arguments are given.
+
+    ValueError for a flag that neither knows; tyro itself ends the process with status 2 where a value cannot be.
+    """
+    ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
+    flags, unknown = tyro.cli(
+        command, args=ours, prog=f"python -m {module}", description=description, return_unknown_args=True
+    )
+    if unknown:
+        raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], command)}")
+    return flags, beams
 
 
 def flag_hint(flag: str, flags: type) -> str:

@@ -17,11 +17,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 import transformers
-import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
-from pipelines.transforms import beam_options, flag_hint, is_dataflow, split_flags
+from pipelines.transforms import beam_options, is_dataflow, parse_command
 from pipelines.vocabulary_cost import estimate_cost
 from pipelines.vocabulary_features import compute_features, compute_features_here
 from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
@@ -88,17 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for own in (logger, logging.getLogger("pipelines")):  # open_clip tells its steps to the root logger
         own.setLevel(logging.INFO)
     transformers.logging.set_verbosity_error()
-    ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
     try:
-        flags, unknown = tyro.cli(
-            VocabularyFlags,
-            args=ours,
-            prog="python -m pipelines.vocabulary",
-            description=__doc__,
-            return_unknown_args=True,
-        )
-        if unknown:
-            raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], VocabularyFlags)}")
+        flags, beams = parse_command(VocabularyFlags, "pipelines.vocabulary", __doc__ or "", arguments)
         options = _runner_options(flags, beams)
         plan = make_plan(flags, options)
         if _is_finished(plan, flags):

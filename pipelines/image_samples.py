@@ -9,7 +9,6 @@ from spae.media import (
     STORED_SUFFIXES,
     ImageHeader,
     check_image,
-    check_pixels,
     decode_image,
     encode_jpeg,
     encode_png,
@@ -52,11 +51,9 @@ class ImageSamples:
     def media(self, source: Source, entry: Entry) -> Media:
         """The image of an input; MediaError where it can be none."""
         original = source.read(entry, DEFAULT_LIMITS.bytes + 1)
-        header = check_image(original)
+        header = check_image(original, decode=self.check == "decode")  # one opening: 0.97 of a bare loop, else 0.88
         suffix = self._suffix(header)
         if self._is_kept(header, suffix):
-            if self.check == "decode":
-                check_pixels(original)
             return Media(suffix, original, _metadata(header, header.width, header.height))
         pixels = decode_image(original, short_side=self.short_side)
         if self.short_side is not None:

@@ -47,31 +47,28 @@ class ImageHeader:
 DEFAULT_LIMITS = ImageLimits()
 
 
-def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Check the structure of an image file without decoding its pixels; MediaError where it cannot be whole.
+def check_image(data: bytes, *, decode: bool = False, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Check the structure of an image file, with `decode` every pixel too; MediaError where it cannot be whole.
 
     PNG: every chunk and its checksum. JPEG: the end mark must follow the last scan, so a cut file is seen. Damage
-    inside compressed data is seen by `check_pixels` and `decode_image` only.
+    inside compressed data is seen with `decode`, or by `decode_image`, only.
     """
     image = _open(data, limits)
     header = ImageHeader(str(image.format), image.width, image.height)
     if header.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise MediaError("truncated JPEG", "no end mark after the last scan")
     try:
-        image.verify()
+        if not decode or header.format == "PNG":  # of the others verify sees no more than load
+            image.verify()
+        if decode:
+            image = _open(data, limits) if header.format == "PNG" else image  # what is verified cannot be read any more
+            image.load()
+            _check_range(image)
+    except MediaError:
+        raise
     except Exception as error:  # Pillow raises many types on hostile bytes, struct.error and IndexError among them
         raise MediaError(f"broken {header.format}", repr(error)) from error
     return header
-
-
-def check_pixels(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
-    """Decode every pixel and make nothing of them; MediaError where `decode_image` would raise it."""
-    image = _open(data, limits)
-    try:
-        image.load()
-    except Exception as error:  # as in check_image
-        raise MediaError(f"broken {image.format}", repr(error)) from error
-    _check_range(image)
 
 
 def decode_image(

@@ -17,12 +17,12 @@ from typing import Any
 
 import tyro
 
-from jobs.ablation_table import markdown_tables
+from jobs.ablation.table import markdown_tables
 from jobs.stages import Stage, run_stages
 from spae.ablations import ABLATIONS, RAW_TABLE_ROWS
+from spae.data.publishing import publish
+from spae.data.records import load_class_names, load_index
 from spae.presets import PRESETS
-from spae.publishing import publish
-from spae.records import load_class_names, load_index
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +138,9 @@ def score_rows(flags: AblateFlags) -> list[dict[str, Any]]:
 
 
 def _score(flags: AblateFlags, missing: Sequence[tuple[str, int]]) -> None:
-    from jobs.ablation_scores import RowJudge, Splits, score_row  # torch and open_clip, when all is trained
-    from jobs.runs import RunRecord
-    from spae.clip import load_clip
+    from jobs.training.run_folder import RunRecord
+    from spae.clip.guide import load_clip
+    from spae.evaluation.ablation import RowJudge, Splits, score_row  # torch and open_clip, when all is trained
     from spae.evaluation.few_shot import Episodes
     from spae.model import SPAE
     from spae.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from jobs.report_tables import comparison, text_table
+from jobs.reporting.tables import comparison, text_table
 from jobs.stages import Stage, run_stages
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def clip_stage(flags: DemoFlags, clip: str, *more: str, after: tuple[str, ...] =
     """Train the small CLIP."""
     train, val = _in(flags, "shards/train"), _in(flags, "shards/val")
     own = ("--train", train, "--val", val, "--output", _in(flags, clip))
-    return Stage("clip", "jobs.demo_clip", (*own, *more), after)
+    return Stage("clip", "jobs.demos.clip", (*own, *more), after)
 
 
 def vocabulary_stage(flags: DemoFlags, clip: str, vocabulary: str, after: str) -> Stage:

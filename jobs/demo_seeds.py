@@ -28,9 +28,9 @@ from jobs.demo import (
     vocabulary_stage,
 )
 from jobs.stages import Stage, run_stages
-from spae.data import load_pictures, read_samples
+from spae.data.loader import load_pictures, read_samples
+from spae.data.records import load_index
 from spae.model import SPAE
-from spae.records import load_index
 
 logger = logging.getLogger(__name__)
 

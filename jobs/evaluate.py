@@ -17,18 +17,18 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from jobs.report_tables import comparison, score_document, text_table
-from jobs.token_stages import device_name
-from jobs.token_tables import ShardTokens, code_version, open_tokens
+from jobs.reporting.tables import comparison, score_document, text_table
+from jobs.tokens.stages import device_name
+from jobs.tokens.tables import ShardTokens, code_version, open_tokens
 from jobs.tracking import tracking
-from spae.clip import load_clip, require_same_clip
+from spae.clip.guide import load_clip, require_same_clip
+from spae.data.publishing import publish
+from spae.data.records import ShardInfo, SplitIndex, load_class_names, load_index
 from spae.evaluation.baselines import Baselines, TrainingSplit
 from spae.evaluation.pictures import CROP, TokenSource, encoded_batches
 from spae.evaluation.reconstruction import Judge, SplitMetrics, SplitOptions, SplitScore, words_of_classes
 from spae.model import SPAE
-from spae.publishing import publish
 from spae.pyramid import TokenPyramid, check_layers
-from spae.records import ShardInfo, SplitIndex, load_class_names, load_index
 from spae.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from jobs.runs import RunRecord, load_latest_state
+from jobs.training.run_folder import RunRecord, load_latest_state
 from spae.model import SPAE
 from spae.vocabulary import Vocabulary
 

@@ -20,17 +20,17 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from jobs import vocabulary_report
-from jobs.report_page import Drawing, PageContent, WordRow, render_page
-from jobs.runs import read_history
-from jobs.token_tables import open_tokens
+from jobs.reporting import vocabulary as vocabulary_report
+from jobs.reporting.page import Drawing, PageContent, WordRow, render_page
+from jobs.tokens.tables import open_tokens
+from jobs.training.run_folder import read_history
+from spae.codebook.usage import WordUsage
+from spae.data.publishing import join, publish, read_bytes
+from spae.data.records import ShardInfo, load_class_names, load_index
 from spae.evaluation.pictures import channels_first, encode_in_batches, join_pyramids, read_pictures
 from spae.figures import curves_figure, png_bytes, pyramid_examples, pyramid_figure, usage_figure, word_colours
 from spae.model import SPAE
-from spae.publishing import join, publish, read_bytes
 from spae.pyramid import TokenPyramid
-from spae.records import ShardInfo, load_class_names, load_index
-from spae.usage import WordUsage
 
 PICTURE, PAGE = "report.png", "report.html"
 TEST_SPLIT, MODEL, BASELINE, TOKENS, METRICS = "shards/test", "model", "baseline", "tokens", "metrics.json"

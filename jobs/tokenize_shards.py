@@ -23,13 +23,13 @@ import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.token_plan import TokenPlan, make_plan, table_identity, warn_of_mixture
-from jobs.token_stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard, device_name
-from jobs.token_tables import find_tables, publish_manifest, publish_vocabulary
+from jobs.tokens.plan import TokenPlan, make_plan, table_identity, warn_of_mixture
+from jobs.tokens.stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard, device_name
+from jobs.tokens.tables import find_tables, publish_manifest, publish_vocabulary
 from jobs.tracking import tracking
+from spae.data.publishing import absolute
+from spae.data.records import ERRORS_FOLDER, load_index
 from spae.model import SPAE
-from spae.publishing import absolute
-from spae.records import ERRORS_FOLDER, load_index
 
 logger = logging.getLogger(__name__)
 

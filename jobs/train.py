@@ -23,18 +23,18 @@ import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.judges import CLIP_STAND_IN, JudgeSource, load_judges
-from jobs.progress import Progress
-from jobs.runs import FINISHED_FILE, STATE_FILE, claim_run, run_record
+from jobs.training.judges import CLIP_STAND_IN, JudgeSource, load_judges
+from jobs.training.progress import Progress
+from jobs.training.run_folder import FINISHED_FILE, STATE_FILE, claim_run, run_record
 from spae.ablations import ABLATIONS
 from spae.config import TrainConfig
-from spae.data import BatchPlan, batches, load_pictures, read_samples
+from spae.data.loader import BatchPlan, batches, load_pictures, read_samples
+from spae.data.publishing import absolute, join, publish, read_bytes
+from spae.data.records import load_index
 from spae.model import SPAE
-from spae.objective import Objective
 from spae.presets import PRESETS
-from spae.publishing import absolute, join, publish, read_bytes
-from spae.records import load_index
-from spae.training import TrainState, train_step
+from spae.training.objective import Objective
+from spae.training.step import TrainState, train_step
 from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.image_samples import CheckName, FormatName, ImageSamples
-from pipelines.shard_command import ShardFlags, run_command
-from spae.publishing import absolute
-from spae.sources import ImageSourceName, SourceSettings
+from pipelines.samples.images import CheckName, FormatName, ImageSamples
+from pipelines.shards.command import ShardFlags, run_command
+from spae.data.publishing import absolute
+from spae.data.sources import ImageSourceName, SourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)

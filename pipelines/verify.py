@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import tyro
 
+from pipelines.checks.split import Split, Verification, open_split, verify_split
+from pipelines.planning.plan import Plan, making_plan
 from pipelines.progress import tracked
-from pipelines.shard_plan import Plan, making_plan
-from pipelines.shard_split import PLAN_FILE, PlanRecord, finish_split, save_plan
-from pipelines.shard_writer import ShardWriter
-from pipelines.split_check import Split, Verification, open_split, verify_split
-from spae.publishing import absolute, delete, join
-from spae.records import load_classes, load_index, save_classes, shard_number
+from pipelines.shards.folder import PLAN_FILE, PlanRecord, finish_split, save_plan
+from pipelines.shards.writer import ShardWriter
+from spae.data.publishing import absolute, delete, join
+from spae.data.records import load_classes, load_index, save_classes, shard_number
 
 logger = logging.getLogger(__name__)
 

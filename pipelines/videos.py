@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.clip_samples import ClipSamples
-from pipelines.image_samples import CheckName
-from pipelines.shard_command import ShardFlags, run_command
-from spae.publishing import absolute
-from spae.sources import SourceSettings, VideoSourceName
+from pipelines.samples.images import CheckName
+from pipelines.samples.videos import ClipSamples
+from pipelines.shards.command import ShardFlags, run_command
+from spae.data.publishing import absolute
+from spae.data.sources import SourceSettings, VideoSourceName
 
 
 @dataclass(frozen=True, kw_only=True)

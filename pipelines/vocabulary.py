@@ -20,18 +20,18 @@ import transformers
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
-from pipelines.transforms import beam_options, is_dataflow, parse_command
-from pipelines.vocabulary_cost import estimate_cost
-from pipelines.vocabulary_features import compute_features, compute_features_here
-from pipelines.vocabulary_plan import Plan, VocabularyFlags, make_plan
+from pipelines.features.beam import compute_features, compute_features_here
+from pipelines.features.cost import estimate_cost
+from pipelines.shards.beam import beam_options, is_dataflow, parse_command
 from pipelines.words.choice import NAMED
+from pipelines.words.plan import Plan, VocabularyFlags, make_plan
 from pipelines.words.tokens import RowsError
-from spae.publishing import absolute, check_writable, delete, join, publish, read_bytes
-from spae.round_trip import measure_round_trip
-from spae.table import apply_transform, make_transform, rows_sha256
+from spae.data.publishing import absolute, check_writable, delete, join, publish, read_bytes
 from spae.vocabulary import Vocabulary
-from spae.vocabulary_record import OUTCOMES, VocabularyRecord
-from spae.vocabulary_rows import CACHE_VARIABLE, keep_table
+from spae.vocabulary.record import OUTCOMES, VocabularyRecord
+from spae.vocabulary.references import CACHE_VARIABLE, keep_table
+from spae.vocabulary.round_trip import measure_round_trip
+from spae.vocabulary.transforms import apply_transform, make_transform, rows_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -161,7 +161,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Batches and their order (see spae/data.py)."""
+    """Batches and their order (see spae/data/loader.py)."""
 
     batch_size: int = 256
     """Samples of one step, over all ranks."""

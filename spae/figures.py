@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spae.data.publishing import publish
 from spae.evaluation.metrics import psnr
 from spae.model import SPAE, unit_pixels
-from spae.publishing import publish
 from spae.pyramid import TokenPyramid
 
 INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"

@@ -20,12 +20,12 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from spae.codebook import default_temperature
-from spae.codebook_variants import TrainableCodebook, make_codebook
+from spae.codebook.frozen import default_temperature
+from spae.codebook.variants import TrainableCodebook, make_codebook
 from spae.config import SPAEConfig, from_dict, to_dict
-from spae.media import fit_image, to_rgb
-from spae.networks import Decoder, Encoder, LatentNormalisation, memory_layout
-from spae.publishing import publish
+from spae.data.media import fit_image, to_rgb
+from spae.data.publishing import publish
+from spae.networks.autoencoder import Decoder, Encoder, LatentNormalisation, memory_layout
 from spae.pyramid import TokenPyramid, check_layers
 from spae.quantizers import QUANTIZERS, Quantized
 from spae.vocabulary import Vocabulary

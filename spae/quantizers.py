@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spae.codebook import Codebook
+from spae.codebook.frozen import Codebook
 from spae.config import Grid
 from spae.pyramid import TokenPyramid, check_grids, check_layers, disjoint_groups, nearest_covered, positions
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from spae.sources.digits import DigitsSource
+from spae.data.sources.digits import DigitsSource
 from tests.photographs import crops
 
 SYNSETS = {

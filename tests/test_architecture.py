@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-FLOOR = ("config", "presets", "records", "publishing", "media", "clips", "mp4", "sources")
-LIGHT = ("spae", *(f"spae.{name}" for name in FLOOR))
+FLOOR = ("order", "publishing", "records", "media", "video", "mp4", "sources")
+LIGHT = ("spae", "spae.config", "spae.presets", "spae.data", *(f"spae.data.{name}" for name in FLOOR))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ def test_verify_needs_no_beam():
 
 def test_open_clip_is_loaded_only_where_a_clip_is():
     """It brings torchvision and torch's compiler: 8 s in every process of a cluster."""
-    code = "import sys, spae.clip, jobs.train, jobs.report, pipelines.vocabulary; print('open_clip' in sys.modules)"
+    code = (
+        "import sys, spae.clip.guide, jobs.train, jobs.report, pipelines.vocabulary; print('open_clip' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -12,8 +12,8 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from webdataset.writer import TarWriter
 
-from spae.records import ShardInfo, save_classes, save_index
-from spae.sources.digits import DigitsSource
+from spae.data.records import ShardInfo, save_classes, save_index
+from spae.data.sources.digits import DigitsSource
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
 CAUSAL_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from webdataset import TarWriter
 
-from spae.media import encode_png
-from spae.records import ClassName, ShardInfo, save_classes, save_index
+from spae.data.media import encode_png
+from spae.data.records import ClassName, ShardInfo, save_classes, save_index
 
 CLASSES = ("word3", "word5", "mountain")
 """Names of the labels; two are words of tests.tiny_spae's vocabulary."""

@@ -5,7 +5,7 @@ import torch
 from spae.config import DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SPAEConfig, TrainConfig
 from spae.model import SPAE
 from spae.vocabulary import Vocabulary
-from spae.vocabulary_record import VocabularyRecord
+from spae.vocabulary.record import VocabularyRecord
 
 CONFIG = SPAEConfig(
     input_size=(16, 16),

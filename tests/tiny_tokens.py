@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jobs.token_stages import ShardEncoder, TokenJob, decode_shard
-from jobs.token_tables import publish_vocabulary
+from jobs.tokens.stages import ShardEncoder, TokenJob, decode_shard
+from jobs.tokens.tables import publish_vocabulary
+from spae.data.records import ShardInfo, load_index
 from spae.model import SPAE
-from spae.records import ShardInfo, load_index
 
 
 def token_job(model: str, output: str | Path, batch: int = 4) -> TokenJob:

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from spae.clips import Frame
-from spae.sources.digits import DigitsSource
+from spae.data.sources.digits import DigitsSource
+from spae.data.video import Frame
 from tests.photographs import photographs
 
 Pixels = np.ndarray

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.words.tokens import LanguageModel, RowsError
-from spae.table import norm_outliers
+from spae.vocabulary.transforms import norm_outliers
 
 NAMED = 100
 """Words listed for a reason at most; the reason's count tells how many there were."""

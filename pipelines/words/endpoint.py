@@ -17,9 +17,9 @@ from torch import Tensor
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from pipelines.feature_parts import FeatureParts
+from pipelines.features.encoder import WordFeatures
+from pipelines.features.parts import FeatureParts
 from pipelines.progress import tracked
-from pipelines.word_features import WordFeatures
 from pipelines.words.tokens import RowsError, RowSource
 
 LONGEST_PAUSE = 300.0

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from pipelines.words.contextual import ContextualRows
 from pipelines.words.decoding import decode_tokens
 from pipelines.words.tokens import NO_TOKEN, RowSource, TableRows, Tokens
-from spae.embedding_rows import INPUT_TENSORS, OUTPUT_TENSORS, read_model_table
+from spae.vocabulary.embedding_files import INPUT_TENSORS, OUTPUT_TENSORS, read_model_table
 
 EmbeddingsFrom = Literal["input", "output", "contextual"]
 

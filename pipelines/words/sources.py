@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.feature_parts import FeatureParts
+from pipelines.features.parts import FeatureParts
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.files import read_sentencepiece, read_tiktoken, read_word_list
 from pipelines.words.huggingface import EmbeddingsFrom, HuggingFaceFolder
 from pipelines.words.tokens import LanguageModel, RowSource, TableRows, Tokens
-from spae.embedding_rows import local_file, read_table_file
-from spae.publishing import join
+from spae.data.publishing import join
+from spae.vocabulary.embedding_files import local_file, read_table_file
 
 
 @dataclass(frozen=True, kw_only=True)

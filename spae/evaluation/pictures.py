@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from spae.data import Sample, samples_of
-from spae.media import MediaError, decode_image, fit_image
+from spae.data.loader import Sample, samples_of
+from spae.data.media import MediaError, decode_image, fit_image
+from spae.data.records import ShardInfo
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
-from spae.records import ShardInfo
 
 CROP = "short side resized (antialiased bicubic), centre crop"
 """How evaluation brings pictures to the input size (facts 8.17)."""

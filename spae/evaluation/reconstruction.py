@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spae.clip import ClipGuide, image_features
+from spae.clip.guide import ClipGuide, image_features
+from spae.codebook.usage import LayerUsage, WordUsage
 from spae.evaluation.baselines import Baselines, BaselineScore
 from spae.evaluation.metrics import (
     ClipJudgement,
@@ -26,7 +27,6 @@ from spae.evaluation.metrics import (
 )
 from spae.evaluation.pictures import EncodedBatch, first_words
 from spae.model import SPAE, unit_pixels
-from spae.usage import LayerUsage, WordUsage
 from spae.vocabulary import Vocabulary
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from spae.media import decode_image, encode_jpeg, shrink_image
+from spae.data.media import decode_image, encode_jpeg, shrink_image
 from tests.photographs import photographs
 
 ROOT = Path(__file__).parents[2]

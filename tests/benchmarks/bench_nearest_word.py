@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
-from spae.codebook import Codebook
+from spae.codebook.frozen import Codebook
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 

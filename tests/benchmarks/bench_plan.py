@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.image_samples import ImageSamples
-from pipelines.shard_plan import ShardSettings, plan_into
-from spae.records import ClassName
-from spae.sources import Entry, SourceSettings
+from pipelines.planning.plan import ShardSettings, plan_into
+from pipelines.samples.images import ImageSamples
+from spae.data.records import ClassName
+from spae.data.sources import Entry, SourceSettings
 
 CLASSES = 21_841
 SAMPLE = 1_000_000

@@ -8,7 +8,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from spae.codebook import Codebook
+from spae.codebook.frozen import Codebook
 from spae.config import IMAGE_GRIDS
 from spae.pyramid import positions
 from spae.quantizers import PyramidQuantizer

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from spae.batch import Batch
+from spae.clip.pools import pool_sizes, sample_targets, similarity
 from spae.config import TrainConfig
+from spae.data.batch import Batch
 from spae.model import SPAE
-from spae.objective import Guidance, Objective
-from spae.pools import pool_sizes, sample_targets, similarity
 from spae.presets import PRESETS
-from spae.training import TrainState, train_step
+from spae.training.objective import Guidance, Objective
+from spae.training.step import TrainState, train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from pipelines.clip_samples import ClipSamples
-from spae.media import fit_image
-from spae.sources import Entry
+from pipelines.samples.videos import ClipSamples
+from spae.data.media import fit_image
+from spae.data.sources import Entry
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 from tests.videos import encoded, panned
 

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pipelines.feature_parts import Encoding, FeatureParts
-from pipelines.transforms import beam_options
+from pipelines.features.beam import Workers, compute_features
+from pipelines.features.encoder import ClipSource, WordFeatures
+from pipelines.features.parts import Encoding, FeatureParts
+from pipelines.shards.beam import beam_options
 from pipelines.vocabulary import main as make_vocabulary
-from pipelines.vocabulary_features import Workers, compute_features
-from pipelines.word_features import ClipSource, WordFeatures
 from spae.vocabulary import Vocabulary
 from tests.benchmarks.bench import Row, print_table, write_json
 from tests.tiny_models import VISION, save_clip

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spae.codebook import Codebook, default_temperature
+from spae.codebook.frozen import Codebook, default_temperature
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, peak_memory, print_table, timed, write_json
 

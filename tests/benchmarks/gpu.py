@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spae.codebook import Codebook, default_temperature
+from spae.clip.pools import sample_targets
+from spae.codebook.frozen import Codebook, default_temperature
 from spae.model import SPAE
-from spae.objective import Guidance, Objective
-from spae.pools import sample_targets
-from spae.training import TrainState, train_step
+from spae.training.objective import Guidance, Objective
+from spae.training.step import TrainState, train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, Row, print_table, timed, write_json

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pipelines.words.choice import WordFilter, choose_words
 from pipelines.words.sources import SourceFlags, read_language_model
-from spae.codebook import Codebook
+from spae.codebook.frozen import Codebook
+from spae.codebook.usage import LayerUsage, WordUsage
 from spae.pyramid import TokenPyramid
-from spae.table import center_and_scale
-from spae.usage import LayerUsage, WordUsage
+from spae.vocabulary.transforms import center_and_scale
 
 
 def main(latents: int = 1_024) -> None:

@@ -2,9 +2,9 @@ import dataclasses
 
 import torch
 
-from spae.batch import Batch
-from spae.objective import Guidance, Objective
-from spae.training import TrainState, train_step
+from spae.data.batch import Batch
+from spae.training.objective import Guidance, Objective
+from spae.training.step import TrainState, train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 

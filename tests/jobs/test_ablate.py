@@ -2,11 +2,12 @@ import json
 
 import pytest
 
-from jobs import ablate, ablation_table, train
-from jobs.ablation_scores import RowJudge, Splits, score_row
-from spae.clip import load_clip, prompt_features
+from jobs import ablate, train
+from jobs.ablation import table as ablation_table
+from spae.clip.guide import load_clip, prompt_features
+from spae.data.records import load_class_names, load_index
+from spae.evaluation.ablation import RowJudge, Splits, score_row
 from spae.evaluation.few_shot import Episodes
-from spae.records import load_class_names, load_index
 from tests import tiny_models, tiny_spae
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jobs import export
-from jobs.runs import load_latest_state, read_history
+from jobs.training.run_folder import load_latest_state, read_history
 from spae.model import SPAE
 from tests import tiny_spae
 

@@ -4,20 +4,20 @@ import json
 import tyro
 
 from jobs import demo, demo_seeds, train
-from jobs.demo_clip import DemoClipConfig
+from jobs.demos.clip import DemoClipConfig
 from jobs.evaluate import EvaluateFlags
 from jobs.export import ExportFlags
 from jobs.tokenize_shards import TokenizeFlags
 from pipelines.images import ImagesFlags
 from pipelines.vocabulary import VocabularyFlags
+from spae.data.records import load_index
 from spae.evaluation.metrics import wilson
-from spae.records import load_index
 from tests import tiny_models
 
 FLAGS = {
     "pipelines.images": ImagesFlags,
     "pipelines.vocabulary": VocabularyFlags,
-    "jobs.demo_clip": DemoClipConfig,
+    "jobs.demos.clip": DemoClipConfig,
     "jobs.evaluate": EvaluateFlags,
     "jobs.export": ExportFlags,
     "jobs.tokenize_shards": TokenizeFlags,

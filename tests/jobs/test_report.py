@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jobs import evaluate, report
-from jobs.report_page import CAVEAT, SQL
+from jobs.reporting.page import CAVEAT, SQL
 from tests import tiny_spae
 from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import tokenize_split

@@ -17,9 +17,9 @@ import torch
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
-from jobs.token_tables import find_tables, read_tokens
-from spae.publishing import TEMPORARY_MARK
-from spae.records import load_index, token_schema
+from jobs.tokens.tables import find_tables, read_tokens
+from spae.data.publishing import TEMPORARY_MARK
+from spae.data.records import load_index, token_schema
 from tests import tiny_spae
 from tests.clusters import free_port
 from tests.tiny_shards import samples, write_split
@@ -99,7 +99,7 @@ def test_every_shard_has_a_table_by_the_contract(tables, model, split):
             "spae.errors": str(errors),
             "spae.device": "cpu",
             "spae.dtype": "float32",
-            "spae.batch": "4",
+            "spae.data.batch": "4",
             "spae.code_version": footer["spae.code_version"],
         }
     assert [path.name for path in tables.iterdir() if TEMPORARY_MARK in path.name] == []

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from jobs import export, train
-from jobs.runs import RunRecord
+from jobs.training.run_folder import RunRecord
 from tests import tiny_spae
 
 

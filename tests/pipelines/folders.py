@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.images import main
-from spae.sources.digits import DigitsSource
+from spae.data.sources.digits import DigitsSource
 
 
 def digits(output: Path | str, *flags: str) -> int:

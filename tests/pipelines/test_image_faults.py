@@ -6,7 +6,7 @@ import pytest
 import webdataset
 
 from pipelines.images import main
-from spae.records import load_index
+from spae.data.records import load_index
 from tests.pipelines.folders import add_garbage, digit_folder, digits, folder
 
 

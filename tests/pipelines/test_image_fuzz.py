@@ -7,7 +7,7 @@ import random
 import pytest
 from PIL import Image
 
-from spae.media import decode_image
+from spae.data.media import decode_image
 from tests.photographs import crops
 from tests.pipelines.folders import folder
 

@@ -11,9 +11,9 @@ import webdataset
 from open_clip_train.data import get_dataset_size
 from PIL import Image
 
-from spae.media import decode_image
-from spae.publishing import read_bytes
-from spae.records import check_key, load_class_names, load_index
+from spae.data.media import decode_image
+from spae.data.publishing import read_bytes
+from spae.data.records import check_key, load_class_names, load_index
 from tests.pipelines.folders import digit_folder, digits, digits_command, folder, tree_hashes
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 
 from pipelines.images import main as images
 from pipelines.verify import main as verify
-from spae.publishing import delete, list_files
-from spae.records import load_index
+from spae.data.publishing import delete, list_files
+from spae.data.records import load_index
 from tests.pipelines.folders import add_garbage, digit_folder, tree_hashes
 
 

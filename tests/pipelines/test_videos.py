@@ -10,8 +10,8 @@ import webdataset
 
 from pipelines.verify import main as verify
 from pipelines.videos import main
-from spae.clips import check_clip, read_frames
-from spae.records import load_class_names, load_index
+from spae.data.records import load_class_names, load_index
+from spae.data.video import check_clip, read_frames
 from tests.pipelines.folders import tree_hashes
 from tests.videos import encoded, kinetics, moving_digit, panned, tone
 

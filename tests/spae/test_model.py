@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import spae
 from spae.config import NetworkConfig, SPAEConfig
-from spae.media import fit_image
+from spae.data.media import fit_image
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 from tests import tiny_spae

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spae.codebook import Codebook
+from spae.codebook.frozen import Codebook
 from spae.pyramid import nearest_covered
 from spae.quantizers import PyramidQuantizer, ResidualQuantizer, VectorQuantizer
 from tests import reference

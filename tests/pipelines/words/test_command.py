@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pipelines.vocabulary import main
 from pipelines.words.sources import SourceFlags, read_language_model
-from spae.round_trip import split_text
 from spae.vocabulary import Vocabulary
+from spae.vocabulary.round_trip import split_text
 from tests.embeddings_server import serving, vector
 from tests.tiny_models import hugging_face_clip, save_bert
 

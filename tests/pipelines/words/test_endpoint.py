@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipelines.feature_parts import FeatureParts
+from pipelines.features.parts import FeatureParts
 from pipelines.words import endpoint
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.tokens import RowsError

@@ -15,7 +15,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from pipelines.words.choice import WordFilter, choose_words
 from pipelines.words.files import counts_sha256, read_frequencies, read_sentencepiece, read_tiktoken, read_word_list
 from pipelines.words.sources import SourceFlags, read_language_model
-from spae.publishing import publish
+from spae.data.publishing import publish
 
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 TEXT = ["the lion and the löwe saw zero one two three lions, the queen's 42 pictures"] * 20

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from spae.data.media import decode_image
+from spae.data.records import load_index
 from spae.evaluation.pictures import encode_in_batches, encoded_batches, read_pictures
-from spae.media import decode_image
-from spae.records import load_index
 from tests import tiny_spae
 from tests.tiny_shards import samples, tar_bytes, write_split
 

@@ -3,13 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from spae.clip import image_features, load_clip, prompt_features, semantics_record
+from spae.clip.guide import image_features, load_clip, prompt_features, semantics_record
+from spae.data.records import load_index
 from spae.evaluation.baselines import TrainingSplit
 from spae.evaluation.metrics import psnr
 from spae.evaluation.pictures import EncodedBatch, encoded_batches, first_words
 from spae.evaluation.reconstruction import Judge, SplitMetrics, SplitOptions, words_of_classes
 from spae.model import unit_pixels
-from spae.records import load_index
 from tests import tiny_spae
 from tests.tiny_models import causal_clip
 from tests.tiny_shards import CLASSES, samples, write_split

@@ -1,0 +1,1 @@
+"""What the demos have of their own: a small CLIP."""

@@ -1,0 +1,1 @@
+"""Scores and vocabularies as pages and text."""

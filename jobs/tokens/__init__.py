@@ -1,0 +1,1 @@
+"""Shards to token tables: the plan, decoding and encoding of a shard."""

@@ -1,0 +1,123 @@
+"""What a run folder holds, and reading it: configuration, history, checkpoints."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import torch
+
+from spae.config import TrainConfig, from_dict, to_dict
+from spae.data.publishing import join, publish, read_bytes
+from spae.data.records import SplitIndex
+from spae.vocabulary import Vocabulary
+
+CONFIG_FILE, HISTORY_FILE, STATE_FILE = "config.json", "history.jsonl", "state.pt"
+_REGISTER = "checkpoint_manager_snapshot.json"  # Ray Train's own
+FINISHED_FILE = "finished.json"  # written last, when every step is done
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that decides a run: its configuration and fingerprints of what it reads, not where that lies."""
+
+    config: TrainConfig
+    words_fingerprint: str
+    semantics_fingerprint: str | None
+    """None without semantic guidance."""
+    data_fingerprint: str
+    vocabulary: str
+    """Where the vocabulary lay; information for the export, not compared."""
+
+    def to_json(self) -> bytes:
+        """Content of config.json."""
+        values: dict[str, Any] = {**vars(self), "config": to_dict(self.config), "format_version": FORMAT_VERSION}
+        return json.dumps(values, indent=2).encode()
+
+    @classmethod
+    def load(cls, run: str) -> "RunRecord":
+        """The record of a run folder; ValueError where there is none."""
+        data = read_bytes(join(run, CONFIG_FILE))
+        if data is None:
+            raise ValueError(f"{run} holds no {CONFIG_FILE}; give a run folder that `python -m jobs.train` made")
+        values = json.loads(data)
+        version = values.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{run} has format {version}; this version reads {FORMAT_VERSION}")
+        return cls(**{**values, "config": from_dict(TrainConfig, values["config"])})
+
+    def differences(self, other: "RunRecord") -> list[str]:
+        """Names of what differs, the vocabulary's place aside."""
+        mine, theirs = _flat(self), _flat(other)
+        return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+
+
+def data_fingerprint(index: SplitIndex) -> str:
+    """sha256 over the checksums of a split's shards, in order."""
+    return hashlib.sha256("\n".join(shard.sha256 for shard in index.shards).encode()).hexdigest()
+
+
+def claim_run(run: str, record: RunRecord, *, replace: bool) -> None:
+    """Write the record into a new run folder; an existing one must be of the same run, or is replaced if asked.
+
+    ValueError names the settings that differ.
+    """
+    file_system, path = fsspec.url_to_fs(run)
+    if replace and file_system.exists(path):
+        file_system.rm(path, recursive=True)
+    if read_bytes(join(run, CONFIG_FILE)) is not None:
+        if differing := record.differences(RunRecord.load(run)):
+            raise ValueError(
+                f"{run} holds a run with other settings ({', '.join(differing)}); choose another folder or --replace it"
+            )
+        return
+    publish(join(run, CONFIG_FILE), record.to_json())
+
+
+def checkpoint_name(step: int) -> str:
+    """Folder of the checkpoint after a step."""
+    return f"step-{step:08d}"
+
+
+def load_latest_state(run: str) -> dict[str, Any]:
+    """The training state of the newest whole checkpoint, on the CPU; ValueError where there is none.
+
+    Ray Train registers a checkpoint when all of it is there: a folder alone may be the copy that a kill cut short.
+    """
+    registered = json.loads(read_bytes(join(run, _REGISTER)) or b"{}").get("latest_checkpoint_result")
+    if not registered:
+        raise ValueError(f"{run} holds no checkpoint yet; train at least until the first one (--checkpoint-every)")
+    with fsspec.open(join(run, registered["checkpoint_dir_name"], STATE_FILE), "rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def read_history(run: str) -> list[dict[str, float]]:
+    """The logged rows of a run, oldest first."""
+    data = read_bytes(join(run, HISTORY_FILE))
+    return [json.loads(line) for line in (data or b"").splitlines()]
+
+
+def run_record(config: TrainConfig, vocabulary: Vocabulary, vocabulary_url: str, index: SplitIndex) -> RunRecord:
+    """The record of a run about to start."""
+    guided = config.objective.semantic_weight > 0
+    return RunRecord(
+        config=config,
+        words_fingerprint=vocabulary.words_fingerprint,
+        semantics_fingerprint=vocabulary.semantics_fingerprint if guided else None,
+        data_fingerprint=data_fingerprint(index),
+        vocabulary=vocabulary_url,
+    )
+
+
+def _flat(record: RunRecord) -> dict[str, Any]:
+    flat = {name: value for name, value in vars(record).items() if name not in ("config", "vocabulary")}
+    pending: list[tuple[str, Any]] = list(to_dict(record.config).items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{name}.{inner}", content) for inner, content in value.items()]
+        else:
+            flat[name] = value
+    return flat

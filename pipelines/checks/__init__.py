@@ -1,0 +1,1 @@
+"""Reading a split again: what is wrong with a sample, a shard, the whole."""

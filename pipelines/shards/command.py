@@ -1,0 +1,177 @@
+"""What every command that writes shards does: flags, plan, the work itself, and an account of every input."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+
+from pipelines.planning.plan import Plan, PlannedShard, ShardSettings, making_plan
+from pipelines.progress import watched
+from pipelines.samples.maker import SampleMaker
+from pipelines.shards.beam import beam_options, parse_command, shards_pipeline
+from pipelines.shards.folder import (
+    SplitResult,
+    SplitState,
+    error_reasons,
+    finish_split,
+    inspect_split,
+    prepare_split,
+    splits_with_other_classes,
+)
+from pipelines.shards.writer import ShardWriter
+from spae.data.publishing import absolute, check_writable, join, list_files
+from spae.data.sources import SourceSettings
+
+SHOWN = 5
+"""Shards of other making that --dry-run names."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFlags(ABC):
+    """Flags of every command that writes shards."""
+
+    output: str
+    """Folder or URL that gets a folder for the split."""
+    split: str
+    """Name of the split; for digits train, val or test."""
+    input: str = ""
+    """Folder or URL of the inputs; digits need none."""
+    seed: int = 0
+    """Decides the order of the samples over all shards."""
+    samples_per_shard: int = 1000
+    """Inputs of a shard."""
+    limit: int | None = None
+    """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
+    max_error_share: float = 0.01
+    """Share of unusable inputs above which the run counts as failed, after all is written."""
+    dry_run: bool = False
+    """Print the plan and an estimate of its cost, and write nothing."""
+    replace: bool = False
+    """Delete what stands in the split's folder from other settings or inputs."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_error_share <= 1:
+            raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit {self.limit} must be at least 1")
+        if self.input and f"{absolute(self.output)}/".startswith(f"{absolute(self.input).rstrip('/')}/"):
+            raise ValueError(f"--output {self.output} lies inside --input {self.input}; shards would become inputs")
+
+    @abstractmethod
+    def source_settings(self) -> SourceSettings:
+        """Where the inputs come from."""
+
+    @abstractmethod
+    def sample_maker(self) -> SampleMaker:
+        """What becomes of each input."""
+
+    def settings(self) -> ShardSettings:
+        """The part of the flags that determines the bytes."""
+        return ShardSettings(
+            source=self.source_settings(),
+            samples=self.sample_maker(),
+            seed=self.seed,
+            samples_per_shard=self.samples_per_shard,
+        )
+
+
+def run_command(command: type[ShardFlags], module: str, description: str, arguments: Sequence[str] | None) -> int:
+    """Run a command with these flags; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    try:
+        flags, beams = parse_command(command, module, description, arguments)
+        options = beam_options(beams)
+        settings, folder = flags.settings(), join(absolute(flags.output), flags.split)
+        settings.source.open()
+        if not flags.dry_run:
+            check_writable(folder)
+        with making_plan(settings, flags.limit) as plan:
+            if flags.dry_run:
+                return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
+            state = prepare_split(plan, folder, flags.limit, flags.replace)
+    except (ValueError, ImportError, OSError) as error:
+        logger.error("%s", error)
+        return 2
+    for other in splits_with_other_classes(folder, plan.classes):
+        message = "%s has other classes: its labels and these disagree. Give both the same folders or --annotations"
+        logger.warning(message, other)
+    try:
+        return _write(plan, state, folder, options, flags.max_error_share)
+    except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
+        logger.exception("the run failed; give the same command again to continue it")
+        return 1
+
+
+def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
+    begin = time.monotonic()
+    with watched(lambda: _inputs_done(state.todo, folder), sum(shard.inputs for shard in state.todo), "input"):
+        if state.todo:
+            writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
+            shards_pipeline(writer, numbers, options).run().wait_until_finish()
+    if options.view_as(TestOptions).dry_run:
+        logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
+        return 0
+    result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
+    return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
+
+
+def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
+    files = list_files(folder)
+    return sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
+
+
+def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:
+    hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
+    logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
+    logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
+    logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
+    if plan.unsized:
+        logger.info("these count without %d inputs, of whose size the listing tells nothing", plan.unsized)
+    for problem, count in plan.problems.most_common():
+        logger.info("%d inputs cannot be used: %s", count, problem)
+    for conflict in state.conflicts[:SHOWN]:
+        logger.info("in the way: %s", conflict)
+    if state.conflicts and not replace:
+        logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
+        return 2
+    return 0
+
+
+def _report(
+    plan: Plan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
+) -> int:
+    reasons = result.reasons
+    missing = []
+    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
+        shard_reasons = error_reasons(folder, shard.name)
+        if shard_reasons.total() == shard.inputs:
+            reasons = reasons + shard_reasons
+            logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
+        else:
+            missing.append(shard.name)
+    written = plan.inputs - state.skipped
+    logger.info(
+        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
+        *(plan.inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
+        *(seconds, written / seconds, folder),
+    )
+    for reason, count in reasons.most_common():
+        logger.info("%d failed: %s", count, reason)
+    if missing:
+        message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
+        logger.error(message, len(missing), missing[0])
+        return 1
+    if result.unwritten:
+        logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
+        return 1
+    if reasons.total() > max_error_share * plan.inputs:
+        share = reasons.total() / plan.inputs
+        logger.error("%.2f%% of the inputs failed, over --max-error-share %g", 100 * share, max_error_share)
+        return 1
+    return 0

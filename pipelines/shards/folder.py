@@ -1,0 +1,263 @@
+"""The folder of one split while it is built: what is finished, what is of other making, and its closing index.
+
+Beside the tars and their sidecars the folder holds the plan: `plan.json`, the resolved settings, and `plan/`, the
+inputs of every shard; from them any shard can be built again. One run at a time works on a split.
+"""
+
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import fsspec
+
+from pipelines.planning.files import PLAN_FOLDER
+from pipelines.planning.plan import Plan, PlannedShard, ShardSettings
+from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
+from spae.data.records import (
+    CLASSES_FILE,
+    ERRORS_FOLDER,
+    INDEX_FILE,
+    INDEX_TABLE,
+    SIZES_FILE,
+    ClassName,
+    ShardInfo,
+    Sidecar,
+    load_classes,
+    save_classes,
+    save_index,
+    shard_number,
+)
+
+PLAN_FILE = "plan.json"
+SIDECARS_AT_ONCE = 256
+"""Sidecars in memory: 30 MB of them for a thousand classes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What `plan.json` says: enough to make the plan again, and to see whether the source still gives the same."""
+
+    settings: ShardSettings
+    limit: int | None
+    shards: int
+    inputs: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SplitState:
+    """How a folder compares with a plan."""
+
+    finished: frozenset[str]
+    """Names of the shards that stand as planned."""
+    skipped: int
+    """Inputs of these."""
+    todo: tuple[PlannedShard, ...]
+    conflicts: tuple[str, ...]
+    """What was made otherwise and would be overwritten, one line each."""
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What stands in a folder after a run."""
+
+    shards: tuple[ShardInfo, ...]
+    """The finished shards, in order."""
+    unwritten: frozenset[str]
+    """Names of the planned shards that are not finished."""
+    reasons: Counter[str]
+    """Unusable inputs a reason, in finished shards."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of the finished shards."""
+        return sum(shard.samples for shard in self.shards)
+
+
+def load_plan_record(folder: str) -> PlanRecord | None:
+    """The folder's plan.json; None where there is none; ValueError where it cannot be read."""
+    data = read_bytes(join(folder, PLAN_FILE))
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+        return PlanRecord(**{**values, "settings": ShardSettings.from_values(values["settings"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{join(folder, PLAN_FILE)} is damaged ({error}); delete it and rerun the sharding") from error
+
+
+def load_sidecars(folder: str, names: Iterable[str]) -> Iterator[Sidecar]:
+    """The sidecars of the named shards, in order; those that do not exist or cannot be read are left out.
+
+    They are read a batch at a time (at once, from a store), since all of a large split would fill the memory.
+    """
+    file_system, path = fsspec.url_to_fs(folder)
+    remaining = iter(names)
+    while batch := list(itertools.islice(remaining, SIDECARS_AT_ONCE)):
+        paths = {name: f"{path.rstrip('/')}/{name}.json" for name in batch}
+        found = file_system.cat(list(paths.values()), on_error="return")
+        for name, sidecar_path in paths.items():
+            content = found[sidecar_path]
+            if isinstance(content, FileNotFoundError):
+                continue
+            if isinstance(content, Exception):
+                raise content
+            try:
+                sidecar = Sidecar.from_json(content.decode())
+                if sidecar.shard != name:
+                    raise ValueError(f"this is the sidecar of {sidecar.shard}; delete it and rerun the sharding")
+            except ValueError as error:
+                logger.warning("%s: %s", sidecar_path, error)
+            else:
+                yield sidecar
+
+
+def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
+    """The shards that have a tar or a sidecar among the files, and their numbers."""
+    stems = {name.rsplit(".", 1)[0] for name in files if name.endswith((".tar", ".json"))}
+    numbers = {stem: shard_number(split, stem) for stem in sorted(stems)}
+    return {stem: number for stem, number in numbers.items() if number is not None}
+
+
+def inspect_split(plan: Plan, folder: str) -> SplitState:
+    """Compare a folder with a plan, without changing anything.
+
+    The cut last shard of a pilot (--limit) is no conflict: it is written anew with all its inputs.
+    """
+    files = list_files(folder)
+    record = load_plan_record(folder)
+    other_settings = [] if record is None else _setting_conflicts(record.settings, plan.settings)
+    conflicts = []
+    names = shard_names(plan.settings.split, files)
+    planned = {shard.name: shard for shard in plan.shards}
+    finished = set()
+    for sidecar in load_sidecars(folder, [name for name in names if name in planned and f"{name}.json" in files]):
+        shard = planned[sidecar.shard]
+        if sidecar.plan == shard.plan and files.get(f"{shard.name}.tar") == sidecar.bytes:
+            finished.add(shard.name)
+        elif sidecar.plan != shard.plan and not _is_cut(sidecar, shard, plan):
+            conflicts.append(f"{shard.name} was made from other inputs or settings")
+    beyond = [name for name in names if name not in planned]
+    conflicts += [f"{name} lies beyond this plan of {len(plan.shards)} shards" for name in beyond]
+    return SplitState(
+        frozenset(finished),
+        sum(planned[name].inputs for name in finished),
+        tuple(shard for shard in plan.shards if shard.name not in finished),
+        tuple(other_settings or conflicts),
+    )
+
+
+def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> SplitState:
+    """Make a folder ready for the shards that are still to be written, and record the plan.
+
+    ValueError where shards of other making stand there, unless `replace` is given: then they are deleted, so that a run
+    that is killed after this can be continued without it.
+    """
+    state = inspect_split(plan, folder)
+    if state.conflicts and not replace:
+        shown = "; ".join(state.conflicts[:3]) + (
+            f"; and {len(state.conflicts) - 3} more" if state.conflicts[3:] else ""
+        )
+        raise ValueError(f"{folder} holds another split: {shown}. Give --replace to delete it, or another --output")
+    if state.todo or state.conflicts:
+        for name in (INDEX_FILE, INDEX_TABLE, SIZES_FILE):
+            delete(join(folder, name))
+        _delete_others(plan.settings.split, folder, keep=state.finished)
+    save_classes(folder, plan.classes)
+    record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
+    save_plan(plan, record, folder)
+    return state
+
+
+def save_plan(plan: Plan, record: PlanRecord, folder: str) -> None:
+    """Put a plan that was just made into the split's folder, if it is not there: its files, and last plan.json."""
+    files = join(folder, PLAN_FOLDER)
+    if load_plan_record(folder) == record and list_files(files) == list_files(plan.files.url):
+        return
+    delete(join(folder, PLAN_FILE))  # at no time does it vouch for the inputs of another plan
+    plan.files.publish(files)
+    publish(join(folder, PLAN_FILE), (json.dumps(asdict(record), indent=1) + "\n").encode())
+
+
+def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitResult:
+    """Write the index if every planned shard (plan hash by name) is finished, and clear away what killed attempts left.
+
+    Where a shard is missing there is no index.
+    """
+    shards: list[ShardInfo] = []
+    reasons = Counter[str]()
+    missing = set(planned)
+    for sidecar in load_sidecars(folder, planned):
+        if sidecar.plan == planned[sidecar.shard]:
+            missing.remove(sidecar.shard)
+            shards.append(shard_info(folder, sidecar))
+            reasons.update(sidecar.reasons)
+    if not missing:
+        save_index(folder, split, shards)
+    for place in (folder, join(folder, ERRORS_FOLDER)):
+        for name in list_files(place):
+            if TEMPORARY_MARK in name:
+                delete(join(place, name))
+    return SplitResult(tuple(shards), frozenset(missing), reasons)
+
+
+def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
+    """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder."""
+    file_system, path = fsspec.url_to_fs(folder)
+    tables = file_system.glob(f"{path.rstrip('/').rsplit('/', 1)[0]}/*/{CLASSES_FILE}")
+    found = [file_system.unstrip_protocol(table.rsplit("/", 1)[0]) for table in tables]
+    return [split for split in found if load_classes(split) != tuple(classes)]
+
+
+def error_reasons(folder: str, shard: str) -> Counter[str]:
+    """Unusable inputs of a shard a reason, from its dead letters."""
+    data = read_bytes(join(folder, ERRORS_FOLDER, f"{shard}.jsonl")) or b""
+    return Counter(json.loads(line)["reason"] for line in data.splitlines())
+
+
+def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
+    """The index row of a finished shard."""
+    url = join(folder, f"{sidecar.shard}.tar")
+    return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
+
+
+def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
+    """Whether this is the last shard of a pilot: it has the first of the planned inputs only."""
+    inputs = sidecar.samples + sidecar.errors
+    return inputs < shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)
+
+
+def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:
+    before, now = _flat(asdict(there)), _flat(asdict(here))
+    return [
+        f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by names such as source.url."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _delete_others(split: str, folder: str, keep: frozenset[str]) -> None:
+    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar."""
+    errors = join(folder, ERRORS_FOLDER)
+    for name in shard_names(split, list_files(folder)):
+        if name not in keep:
+            delete(join(folder, f"{name}.json"))
+            delete(join(folder, f"{name}.tar"))
+    for name in list_files(errors):
+        stem = name.removesuffix(".jsonl")
+        if shard_number(split, stem) is not None and stem not in keep:
+            delete(join(errors, name))

@@ -1,0 +1,264 @@
+"""What a sample, a split of shards and a token row are on disk.
+
+A split is a folder of WebDataset tars `{split}-{index:06d}.tar` without gaps. Beside each tar stands its sidecar
+`{split}-{index:06d}.json`, written last: a tar without one is unfinished. `errors/{shard}.jsonl` names what could not
+be used, `index.json` (the form of the wids library, and sha256) lists the shards, `index.parquet` holds the same rows,
+`sizes.json` is what open_clip reads, `classes.parquet` names the labels. How the tars are made is none of this file's
+business.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spae.data.publishing import absolute, join, publish, read_bytes
+
+MEDIA_SUFFIXES = ("jpg", "png", "mp4")
+LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"
+INDEX_FILE, INDEX_TABLE, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
+ERRORS_FOLDER = "errors"
+
+MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
+KEY_PATTERN = rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}"
+_KEY = re.compile(KEY_PATTERN)
+_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+_INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("nsamples", pa.int64(), nullable=False),
+        pa.field("filesize", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("nerrors", pa.int64(), nullable=False),
+    ]
+)
+_CLASSES_SCHEMA = pa.schema(
+    [pa.field("label", pa.int32(), nullable=False), ("wnid", pa.string()), ("name", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """A label, its WordNet id where it has one, and what people call it."""
+
+    label: int
+    name: str
+    wnid: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One finished shard: its tar's URL, how many samples it holds and how many inputs it lost, size and checksum."""
+
+    url: str
+    samples: int
+    bytes: int
+    sha256: str
+    errors: int = 0
+
+    @property
+    def name(self) -> str:
+        """The tar's name without folder and suffix, such as train-000000."""
+        return self.url.rsplit("/", 1)[-1].removesuffix(".tar")
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """The shards of a split, in order."""
+
+    name: str
+    shards: tuple[ShardInfo, ...]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What `{shard}.json` says of its tar; the mark that the shard is finished.
+
+    `plan` is the hash of all that determines the tar's bytes: settings, entries and their order.
+    """
+
+    shard: str
+    samples: int
+    errors: int
+    bytes: int
+    sha256: str
+    plan: str
+    classes: dict[str, int] = field(default_factory=dict)
+    """Samples a label, labels as text because JSON has no other keys."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Errors a reason."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The file's content."""
+        return _json_text({**asdict(self), "inputs": self.samples + self.errors})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Sidecar":
+        """Read the file's content; ValueError where it is none or its counts disagree."""
+        try:
+            values = json.loads(text)
+            inputs = values.pop("inputs")
+            sidecar = cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a sidecar of a shard: {error}; delete it and rerun the sharding") from error
+        if inputs != sidecar.samples + sidecar.errors:
+            raise ValueError(f"{inputs} inputs are not {sidecar.samples} samples + {sidecar.errors} errors")
+        return sidecar
+
+
+def check_key(key: str) -> str:
+    """The key itself, if every reader of tars takes it: ASCII letters, digits, '-', '_', not first '_', at most 90."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(
+            f"key {key!r} must be 1 to {MAX_KEY_LENGTH} ASCII letters, digits, '-' or '_', not beginning with '_': "
+            "readers of tars split names at the first dot and drop those beginning with '_'"
+        )
+    return key
+
+
+def safe_key(text: str) -> str:
+    """A text as a key: itself where it is one, else its safe letters and a hash of the whole."""
+    if _KEY.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    kept = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[: MAX_KEY_LENGTH - 13]
+    return f"{kept}-{digest}" if kept else digest
+
+
+def check_split(name: str) -> str:
+    """The split's name itself, if it can name folders and shards."""
+    if not _SPLIT.fullmatch(name):
+        raise ValueError(f"split {name!r} must be ASCII letters, digits, '-' or '_', such as train")
+    return name
+
+
+def shard_name(split: str, index: int) -> str:
+    """Name of a shard without suffix, such as train-000000."""
+    return f"{split}-{index:06d}"
+
+
+def shard_number(split: str, name: str) -> int | None:
+    """The index in a shard's name; None where the name is no shard of this split."""
+    match = re.fullmatch(rf"{re.escape(split)}-(\d{{6,}})", name)
+    return int(match[1]) if match else None
+
+
+def load_index(url: str) -> SplitIndex:
+    """The index of a split, from its folder or its index.json; the shards' URLs hold in any working directory."""
+    path = absolute(url if url.endswith(".json") else join(url, INDEX_FILE))
+    data = read_bytes(path)
+    if data is None:
+        raise ValueError(
+            f"{path} does not exist; give the folder of a finished split, or finish it: rerun `python -m "
+            "pipelines.images` as before, or `python -m pipelines.verify URL --repair`"
+        )
+    folder = path.rsplit("/", 1)[0]
+    try:
+        values = json.loads(data)
+        rows = values["shardlist"]
+        shards = tuple(
+            ShardInfo(join(folder, row["url"]), row["nsamples"], row["filesize"], row["sha256"], row.get("nerrors", 0))
+            for row in rows
+        )
+        return SplitIndex(values["name"], shards)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no index of shards ({error!r}); write it anew with `python -m pipelines.verify URL --repair`"
+        ) from error
+
+
+def index_files(name: str, shards: Sequence[ShardInfo]) -> dict[str, bytes]:
+    """The content of index.json, index.parquet and sizes.json, by file name."""
+    rows = [
+        {
+            "url": f"{shard.name}.tar",
+            "nsamples": shard.samples,
+            "filesize": shard.bytes,
+            "sha256": shard.sha256,
+            "nerrors": shard.errors,
+        }
+        for shard in shards
+    ]
+    index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": rows}
+    return {
+        SIZES_FILE: _json_text({f"{shard.name}.tar": shard.samples for shard in shards}).encode(),
+        INDEX_TABLE: table_bytes(pa.Table.from_pylist(rows, schema=_INDEX_SCHEMA)),
+        INDEX_FILE: _json_text(index).encode(),
+    }
+
+
+def save_index(folder: str, name: str, shards: Sequence[ShardInfo]) -> None:
+    """Write index.json and its two forms for other readers into a split's folder, index.json last."""
+    for file_name, content in index_files(name, shards).items():
+        publish(join(folder, file_name), content)
+
+
+def save_classes(folder: str, classes: Iterable[ClassName]) -> None:
+    """Write classes.parquet into a split's folder."""
+    publish(
+        join(folder, CLASSES_FILE),
+        table_bytes(pa.Table.from_pylist([asdict(row) for row in classes], schema=_CLASSES_SCHEMA)),
+    )
+
+
+def load_classes(url: str) -> tuple[ClassName, ...]:
+    """The classes of a split, from its folder or its classes.parquet, by label."""
+    path = absolute(url if url.endswith(".parquet") else join(url, CLASSES_FILE))
+    data = read_bytes(path)
+    if data is None:
+        raise ValueError(f"{path} does not exist; give the folder of a finished split")
+    rows = read_table(data).to_pylist()
+    return tuple(sorted((ClassName(**row) for row in rows), key=lambda row: row.label))
+
+
+def load_class_names(url: str) -> dict[int, str]:
+    """Name of each label of a split, from its folder or its classes.parquet."""
+    return {row.label: row.name for row in load_classes(url)}
+
+
+def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
+    """Schema of a token table (one row a sample) for a pyramid with so many words a layer.
+
+    `key`, `label` (null where the sample has none), `clip` (null for images), then `layer_1` to `layer_D`, each a fixed
+    size list: reading the first layers reads their columns only.
+    """
+    if not layer_sizes or any(size < 1 for size in layer_sizes):
+        raise ValueError(f"layer_sizes={tuple(layer_sizes)} must hold at least one size, none below 1")
+    fields = [pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), pa.field("clip", pa.int32())]
+    for number, size in enumerate(layer_sizes, 1):
+        words = pa.list_(pa.field("element", pa.int32(), nullable=False), size)
+        fields.append(pa.field(f"layer_{number}", words, nullable=False))
+    return pa.schema(fields)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as the content of one zstd Parquet file."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read_table(data: bytes) -> pa.Table:
+    """The table of one small Parquet file.
+
+    Without Arrow's threads: one that starts just as the process ends aborts it (2 of 42 verifications, on busy cores).
+    """
+    with pq.ParquetFile(io.BytesIO(data)) as file:
+        return file.read(use_threads=False)
+
+
+def _json_text(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

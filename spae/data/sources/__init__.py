@@ -1,0 +1,63 @@
+"""Where raw samples come from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spae.data.sources.base import Entry, Source
+from spae.data.sources.digits import DigitsSource
+from spae.data.sources.folder import FolderSource
+from spae.data.sources.imagenet import ImageNetSource
+from spae.data.sources.kinetics import KineticsSource
+from spae.data.sources.listing import ListSource
+from spae.data.sources.parquet import ParquetSource
+from spae.data.sources.parquet_rows import Columns
+from spae.data.sources.webdataset import WebDatasetSource
+
+__all__ = ["Entry", "ImageSourceName", "Source", "SourceSettings", "VideoSourceName"]
+
+ImageSourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]
+VideoSourceName = Literal["folder", "kinetics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """Which source, in a form that files and messages can hold."""
+
+    name: ImageSourceName | VideoSourceName
+    url: str
+    """Folder, file or pattern of the inputs, independent of the working directory; empty for digits."""
+    split: str
+    split_seed: int = 0
+    annotations: str = ""
+    """File or folder of what the inputs do not say themselves: ground truth, names of the classes."""
+    image_column: str = ""
+    label_column: str = ""
+    text_column: str = ""
+
+    def open(self) -> Source:
+        """The source itself. ValueError where it cannot be what it should be."""
+        if self.annotations and self.name in ("digits", "folder"):
+            raise ValueError(f"--source {self.name} takes no --annotations")
+        if self.name != "parquet" and (self.image_column or self.label_column or self.text_column):
+            raise ValueError(f"--source {self.name} has no columns to name; only parquet has")
+        if self.name == "digits":
+            return DigitsSource(self.split, self.split_seed)
+        if not self.url:
+            raise ValueError(f"--source {self.name} needs --input, the folder or file that holds the inputs")
+        return self._open_url()
+
+    def _open_url(self) -> Source:
+        if self.name == "kinetics":
+            if not self.annotations:
+                raise ValueError("--source kinetics needs --annotations, the CSV table of the clips")
+            return KineticsSource(self.url, self.annotations, self.split)
+        if self.name == "folder":
+            return FolderSource(self.url)
+        if self.name == "parquet":
+            columns = Columns(self.image_column, self.label_column, self.text_column)
+            return ParquetSource(self.url, self.annotations, columns)
+        if self.name == "webdataset":
+            return WebDatasetSource(self.url, self.annotations)
+        if self.name == "list":
+            return ListSource(self.url, self.annotations)
+        return ImageNetSource(self.url, self.annotations, all_named=self.name == "imagenet")

@@ -1,0 +1,84 @@
+"""Blocks of byte strings on local disk: what can only be unpacked as a whole is kept while single ones are wanted."""
+
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from threading import Lock
+
+from spae.data.media import MediaError
+
+SPOOL_BYTES = 32 << 30
+"""The most that one process keeps; half of what is free on the disk where that is less."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    path: str
+    ends: tuple[int, ...]
+    """Where each string ends in the file."""
+    missing: frozenset[int]
+    """Numbers of the strings that are None."""
+
+
+class Spool:
+    """The blocks used last, in a temporary folder that goes when the process ends."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._start()
+
+    def read(
+        self, key: Hashable, number: int, unpack: Callable[[], Iterable[bytes | None]], limit: int
+    ) -> bytes | None:
+        """String `number` of a block, cut after `limit`; `unpack` gives the strings where the block is not kept.
+
+        MediaError where a block is too large for the disk, or is shorter than that.
+        """
+        with self.lock:
+            if self.process != os.getpid():  # after a fork the folder is the parent's
+                self._start()
+            if key not in self.blocks:
+                self.blocks[key] = self._written(unpack())
+            self.blocks.move_to_end(key)
+            block = self.blocks[key]
+            if number >= len(block.ends):
+                raise MediaError("cannot be read", f"row {number} of {len(block.ends)}")
+            if number in block.missing:
+                return None
+            begin = block.ends[number - 1] if number else 0
+            with open(block.path, "rb") as file:
+                file.seek(begin)
+                return file.read(min(block.ends[number] - begin, limit))
+
+    def _start(self) -> None:
+        self.process = os.getpid()
+        self.blocks: OrderedDict[Hashable, _Block] = OrderedDict()
+        self.bytes = 0
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def _written(self, strings: Iterable[bytes | None]) -> _Block:
+        self.folder = self.folder or tempfile.TemporaryDirectory(prefix="spae-spool-")
+        room = min(SPOOL_BYTES, (shutil.disk_usage(self.folder.name).free + self.bytes) // 2)
+        handle, path = tempfile.mkstemp(dir=self.folder.name)
+        ends, missing, end = list[int](), set[int](), 0
+        try:
+            with open(handle, "wb") as file:
+                for number, data in enumerate(strings):
+                    if data is None:
+                        missing.add(number)
+                    end += file.write(data or b"")
+                    ends.append(end)
+                    if end > room:
+                        raise MediaError("row group too large", f"over {room} bytes, all that may be kept")
+        except BaseException:
+            os.remove(path)
+            raise
+        self.bytes += end
+        while self.bytes > room:
+            _, old = self.blocks.popitem(last=False)
+            self.bytes -= old.ends[-1] if old.ends else 0
+            os.remove(old.path)
+        return _Block(path, tuple(ends), frozenset(missing))

@@ -1,0 +1,5 @@
+"""Frozen networks that measure pictures, pinned by checksum."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

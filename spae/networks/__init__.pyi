@@ -1,0 +1,3 @@
+from .autoencoder import Decoder as Decoder
+from .autoencoder import Encoder as Encoder
+from .discriminator import Discriminator as Discriminator

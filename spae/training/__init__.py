@@ -1,0 +1,5 @@
+"""A step of training: state, schedule, objective, the adversary."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

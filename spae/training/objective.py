@@ -1,0 +1,121 @@
+"""The objective of training: equation 9, the appearance loss and the semantic loss weighed against each other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spae.clip.pools import in_pool, pool_sizes, sample_targets, similarity
+from spae.codebook.variants import TrainableCodebook
+from spae.collectives import Terms
+from spae.config import ObjectiveConfig
+from spae.data.batch import Batch
+from spae.model import SPAE
+from spae.quantizers import Quantized
+from spae.training.adversary import Adversary
+from spae.training.losses import (
+    codebook_loss,
+    commitment_loss,
+    entropy_loss,
+    perceptual_loss,
+    pixel_loss,
+    semantic_loss,
+)
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What judges words while training: CLIP's view of pictures and of the vocabulary's words."""
+
+    image_features: Network
+    """Pixels float (B, 3, H, W) in [0, 1] -> unit-norm features (B, E), without gradient."""
+    semantics: Tensor
+    """Features of the words (K, E), equation 5."""
+
+
+class Objective:
+    """What a step minimises. Owns no parameters.
+
+    Args:
+        config: the weights.
+        guidance: what judges words; needed where semantic_weight > 0.
+        perceptual: frozen classifier, pixels float (B, 3, *S) in [0, 1] -> logits (B, classes), differentiable; needed
+            where perceptual_weight > 0.
+    """
+
+    def __init__(
+        self, config: ObjectiveConfig, guidance: Guidance | None = None, perceptual: Network | None = None
+    ) -> None:
+        if config.semantic_weight and guidance is None:
+            raise ValueError("semantic_weight > 0 needs CLIP and a vocabulary with semantics; or set semantic_weight=0")
+        if config.perceptual_weight and perceptual is None:
+            raise ValueError("perceptual_weight > 0 needs a ResNet-50; give its weights, or set perceptual_weight=0")
+        self.config = config
+        self.guidance = guidance if config.semantic_weight else None
+        self.perceptual = perceptual if config.perceptual_weight else None
+
+    @property
+    def guided_layers(self) -> int:
+        """Layers that the semantic loss guides."""
+        return len(self.config.semantic_thresholds) if self.guidance else 0
+
+    def appearance(
+        self, reconstruction: Tensor, pixels: Tensor, commitment: Tensor, adversary: Adversary | None = None
+    ) -> Terms:
+        """The terms of equation 8 and their weighted sum `appearance`; pixels (B, 3, *S) in [0, 1]."""
+        terms = {"pixel": pixel_loss(reconstruction, pixels), "commitment": commitment}
+        total = terms["pixel"] + self.config.commitment_weight * commitment
+        if self.perceptual is not None:
+            terms["perceptual"] = perceptual_loss(self.perceptual(reconstruction), self.perceptual(pixels))
+            total = total + self.config.perceptual_weight * terms["perceptual"]
+        if adversary is not None:
+            terms["adversarial"] = adversary.judge(reconstruction)
+            total = total + self.config.adversarial_weight * terms["adversarial"]
+        return {**terms, "appearance": total}
+
+    def commitment(self, model: SPAE, z: Tensor, quantized: Quantized) -> Tensor:
+        """Commitment in the configured reduction (facts 8.7)."""
+        total = commitment_loss(z, quantized.layer_estimates, _positions(model))
+        if self.config.commitment_reduction == "element":
+            return total / z.shape[1]
+        return total / model.codebook.radius_squared
+
+    def table(self, model: SPAE, z: Tensor, quantized: Quantized) -> Terms:
+        """The terms that move a trainable table, and their weighted sum `table`; nothing where none is weighed."""
+        terms: Terms = {}
+        if self.config.codebook_weight:
+            drawn = codebook_loss(z, quantized.layer_estimates, _positions(model)) / z.shape[1]
+            terms |= {"codebook": drawn, "table": self.config.codebook_weight * drawn}
+        if self.config.entropy_weight and isinstance(model.codebook, TrainableCodebook):
+            terms["entropy"] = entropy_loss(z.flatten(2).transpose(1, 2).flatten(0, 1), model.codebook.rows())
+            terms["table"] = terms.get("table", 0) + self.config.entropy_weight * terms["entropy"]
+        return terms
+
+    def semantic(self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized) -> Terms:
+        """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
+        targets, told = self._draw_targets(model, batch, pixels, quantized)
+        loss = semantic_loss(model.codebook, quantized.layer_inputs[: self.guided_layers], targets)
+        return {"semantic": loss, **told}
+
+    @torch.inference_mode()
+    def _draw_targets(
+        self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized
+    ) -> tuple[list[Tensor], Terms]:
+        assert self.guidance is not None
+        scores = similarity(self.guidance.image_features(pixels), self.guidance.semantics)
+        thresholds, sizes = self.config.semantic_thresholds, model.config.layer_sizes[: self.guided_layers]
+        draws = batch.draws.split(list(sizes), 1)
+        targets = [sample_targets(scores, rho, drawn) for rho, drawn in zip(thresholds, draws, strict=True)]
+        pools, told = pool_sizes(scores, thresholds).float().mean(0), {}
+        for layer, threshold in enumerate(thresholds):
+            hits = in_pool(scores, quantized.tokens.layers[layer].flatten(1), threshold)
+            told[f"pool_size/{layer + 1}"] = pools[layer]
+            told[f"pool_hit/{layer + 1}"] = hits.float().mean()
+        return targets, told
+
+
+def _positions(model: SPAE) -> list[Tensor]:
+    return [model.quantizer.layer_positions(layer) for layer in range(model.depth)]

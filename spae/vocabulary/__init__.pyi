@@ -1,0 +1,2 @@
+from .record import VocabularyRecord as VocabularyRecord
+from .vocabulary import Vocabulary as Vocabulary

@@ -1,0 +1,141 @@
+import functools
+import http.server
+import threading
+
+import fsspec
+import pytest
+
+from spae.data.media import MediaError
+from spae.data.sources import SourceSettings, listing
+from tests.image_layouts import jpegs, write_files
+
+LIMIT = 1 << 24
+PICTURES = jpegs(3)
+FILES = {f"images/{i}.jpg": data for i, data in enumerate(PICTURES)}
+
+
+def source(folder, name, text, annotations=""):
+    write_files(folder, {**FILES, name: text if isinstance(text, bytes) else text.encode()})
+    return SourceSettings(name="list", url=str(folder / name), split="train", annotations=str(annotations)).open()
+
+
+LISTS = {
+    "a.csv": "images/0.jpg,fox\nimages/1.jpg,cat\nimages/2.jpg,fox\n",
+    "b.csv": '\ufeffurl,label\r\n"images/0.jpg",fox\r\n\r\nimages/1.jpg,cat\r\nimages/2.jpg,"fox"\r\n',
+    "c.tsv": "label\tcaption\tpath\nfox\t\timages/0.jpg\ncat\t\timages/1.jpg\nfox\t\timages/2.jpg\n",
+    "d.txt": "images/0.jpg\tfox\nimages/1.jpg\tcat\nimages/2.jpg\tfox\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_form_of_a_list_says_the_same(tmp_path, name):
+    found = source(tmp_path, name, LISTS[name])
+    assert [(row.label, row.name) for row in found.classes()] == [(0, "cat"), (1, "fox")]
+    entries = list(found.entries())
+    assert [(e.key, e.path, e.label, e.problem) for e in entries] == [
+        (f"images_{i}", f"images/{i}.jpg", label, "") for i, label in enumerate((1, 0, 1))
+    ]
+    assert [found.read(entry, LIMIT) for entry in entries] == list(PICTURES)
+
+
+def test_label_numbers_stay_what_they_are(tmp_path):
+    found = source(tmp_path, "val.txt", "images/0.jpg 65\nimages/1.jpg 970\nimages/2.jpg 65\n")
+    assert [(row.label, row.name) for row in found.classes()] == [(65, "65"), (970, "970")]
+    assert [entry.label for entry in found.entries()] == [65, 970, 65]
+    names = write_files(tmp_path, {"names.txt": "\n".join(f"name {i}" for i in range(66)).encode()}) / "names.txt"
+    found = source(tmp_path, "val.txt", "images/0.jpg 65\nimages/1.jpg 970\nimages/2.jpg 65\n", names)
+    assert [entry.problem for entry in found.entries()] == ["", "unknown label", ""]
+
+
+def test_captions_and_paths_alone_need_no_labels(tmp_path):
+    found = source(tmp_path, "a.csv", 'url,caption\nimages/0.jpg,"red, round"\nimages/1.jpg,\n')
+    assert found.classes() == ()
+    assert [(e.label, e.text, e.problem) for e in found.entries()] == [(None, "red, round", ""), (None, "", "")]
+    found = source(tmp_path, "b.txt", "images/0.jpg\nimages/a photo.jpg\n")
+    assert [(e.path, e.problem) for e in found.entries()] == [("images/0.jpg", ""), ("images/a photo.jpg", "")]
+    found = source(tmp_path, "c.csv", "images/0.jpg,cat,a cat\nimages/1.jpg,,\n")
+    assert [(e.label, e.text, e.problem) for e in found.entries()] == [(0, "a cat", ""), (None, "", "no label")]
+
+
+def test_only_plain_protocols_are_opened(tmp_path):
+    paths = [
+        f"file://{tmp_path}/images/0.jpg",
+        str(tmp_path / "images/1.jpg"),
+        "simplecache::file:///etc/passwd",
+        "zip://a.jpg::images/0.jpg",
+        "ssh://host/a.jpg",
+        "github://org:repo@/a.jpg",
+        "gs://bucket/a.jpg",
+        "",
+    ]
+    found = source(tmp_path, "a.csv", "\n".join(f'"{path}"' for path in paths))
+    entries = list(found.entries())
+    refused = "protocol not allowed"
+    assert [entry.problem for entry in entries] == ["", "", refused, refused, refused, refused, "", "no path"]
+    assert [found.read(entry, LIMIT) for entry in entries[:2]] == list(PICTURES[:2])
+    with pytest.raises(MediaError, match=refused):
+        found.read(entries[2], LIMIT)
+
+
+def test_a_remote_list_names_no_local_files(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/bucket/list.csv", b"/etc/passwd\nfile:///etc/passwd\n0.jpg\nmemory://bucket/0.jpg\n")
+    memory.pipe("/bucket/0.jpg", PICTURES[0])
+    found = SourceSettings(name="list", url="memory://bucket/list.csv", split="train").open()
+    entries = list(found.entries())
+    assert [entry.problem for entry in entries] == ["local path in a remote list"] * 2 + ["", ""]
+    assert [found.read(entry, LIMIT) for entry in entries[2:]] == [PICTURES[0]] * 2
+    memory.rm("/bucket", recursive=True)
+
+
+def test_broken_lines_are_problems_and_lost_files_media_errors(tmp_path):
+    found = source(tmp_path, "a.csv", b"images/0.jpg,1\n\xff.jpg,1\nimages/gone.jpg,1\n" + b'"' + b"x" * 140_000)
+    entries = list(found.entries())
+    assert [entry.problem for entry in entries][:3] == ["", "name is not UTF-8", ""]
+    assert all(entry.problem for entry in entries[3:])
+    with pytest.raises(MediaError, match="cannot be read"):
+        found.read(entries[2], LIMIT)
+    with pytest.raises(ValueError, match="is no file; give the list"):
+        SourceSettings(name="list", url=str(tmp_path / "none.csv"), split="train").open().classes()
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        if self.path.endswith("refused.jpg"):
+            self.send_error(403)
+        elif self.path.endswith("endless.jpg"):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                for _ in range(1 << 12):  # 4 GiB
+                    self.wfile.write(bytes(1 << 20))
+            except OSError:
+                Server.broke = True
+        else:
+            super().do_GET()
+
+
+@pytest.fixture
+def web(tmp_path):
+    write_files(tmp_path, FILES)
+    handler = functools.partial(Server, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def test_pictures_of_the_web_are_read_within_bounds(tmp_path, web, monkeypatch):
+    monkeypatch.setattr(listing, "WAITS", (0, 0))
+    lines = [f"{web}/{name}" for name in (*FILES, "images/refused.jpg", "images/gone.jpg", "images/endless.jpg")]
+    found = source(tmp_path, "web.txt", "\n".join([*lines, "http://localhost:1/a.jpg"]))
+    *sound, refused, gone, endless, unreachable = found.entries()
+    assert [found.read(entry, LIMIT) for entry in sound] == list(PICTURES)
+    assert found.read(sound[0], 7) == PICTURES[0][:7]
+    for entry in (refused, gone, unreachable):
+        with pytest.raises(MediaError, match="cannot be read"):
+            found.read(entry, LIMIT)
+    assert len(found.read(endless, 5 << 20)) == 5 << 20

@@ -1,0 +1,194 @@
+import collections
+import io
+import itertools
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spae.config import DataConfig
+from spae.data.loader import BatchPlan, augment, batches, load_pictures, read_samples
+from spae.data.order import random_generator
+from spae.data.records import ShardInfo, SplitIndex
+from tests.videos import encoded, moving_digit
+
+
+def write_tar(path, samples, media_suffix="png"):
+    """A tar of WebDataset form from (key, media bytes) pairs, written by the standard library."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (key, media) in enumerate(samples):
+            for suffix, content in ((media_suffix, media), ("cls", str(number % 10).encode())):
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def png(value):
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """Three uneven shards: 5, 1 and 7 pictures, each of one grey that is its number."""
+    folder, sizes, shards = tmp_path_factory.mktemp("split"), (5, 1, 7), []
+    numbers = itertools.count()
+    for name, size in zip("abc", sizes, strict=True):
+        path = folder / f"{name}.tar"
+        write_tar(path, [(f"s{n}", png(10 * n)) for n in itertools.islice(numbers, size)])
+        shards.append(ShardInfo(str(path), size, path.stat().st_size, ""))
+    return SplitIndex("train", tuple(shards))
+
+
+def plan(index, rank=0, ranks=1, workers=0, batch=4, streams=4):
+    data = DataConfig(batch_size=batch, streams=streams, crop_scale=(1.0, 1.0), flip=True)
+    return BatchPlan(
+        index=index, data=data, input_size=(4, 4), draws=3, seed=7, rank=rank, ranks=ranks, loader_workers=workers
+    )
+
+
+def take(plan, count, seen=0):
+    return list(itertools.islice(batches(plan, seen), count))
+
+
+def test_one_epoch_of_batches_holds_every_sample_once(index):
+    keys = [key for batch in take(plan(index, batch=4), 13) for key in batch.keys]
+    assert collections.Counter(keys) == {f"s{n}": 4 for n in range(13)}  # 52 samples, four epochs of 13
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (4, 0)])
+def test_ranks_share_the_batch_of_one(index, ranks, workers):
+    whole = take(plan(index), 9)
+    parts = [take(plan(index, rank, ranks, workers), 9) for rank in range(ranks)]
+    for step, batch in enumerate(whole):
+        rows = sorted((n, key) for part in parts for n, key in zip(part[step].numbers, part[step].keys, strict=True))
+        assert rows == list(zip(batch.numbers, batch.keys, strict=True))
+        assert {len(part[step].keys) for part in parts} == {4 // ranks}
+
+
+@pytest.mark.slow
+def test_loader_workers_change_nothing(index):
+    for alone, shared in zip(take(plan(index), 6), take(plan(index, workers=2), 6), strict=True):
+        assert alone.keys == shared.keys
+        assert alone.numbers == shared.numbers
+        assert torch.equal(alone.pixels, shared.pixels)
+        assert torch.equal(alone.draws, shared.draws)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_continues_on_another_number_of_ranks_with_every_sample_once(index, ranks):
+    whole = take(plan(index), 10)
+    resumed = [take(plan(index, rank, ranks), 6, seen=16) for rank in range(ranks)]
+    for step in range(6):
+        keys = sorted(key for part in resumed for key in part[step].keys)
+        assert keys == sorted(whole[step + 4].keys)
+
+
+def test_pictures_and_draws_depend_on_seed_epoch_and_key_alone(index):
+    def by_key(found):
+        return {(n // 13, key): row for b in found for n, key, row in zip(b.numbers, b.keys, b.draws, strict=True)}
+
+    small, large = by_key(take(plan(index, batch=4), 6)), by_key(take(plan(index, batch=8), 3))
+    assert small.keys() == large.keys()
+    assert all(torch.equal(small[key], large[key]) for key in small)
+    assert len({tuple(row.tolist()) for row in small.values()}) == len(small)
+
+
+def test_pixels_are_those_of_the_key(index):
+    batch = take(plan(index), 1)[0]
+    assert batch.pixels.dtype == torch.uint8
+    assert batch.pixels.shape == (4, 3, 4, 4)
+    assert batch.pixels[:, 0, 0, 0].tolist() == [10 * int(key[1:]) for key in batch.keys]
+
+
+def test_a_slice_of_a_shard_is_read(index):
+    samples = list(read_samples(index.shards[2].url, 2, 5))
+    assert [sample.key for sample in samples] == ["s8", "s9", "s10"]
+    assert [sample.label for sample in samples] == [2, 3, 4]
+
+
+def test_an_undecodable_picture_is_named_and_replaced(tmp_path, caplog):
+    write_tar(tmp_path / "a.tar", [("good", png(50)), ("bad", b"no picture"), ("fine", png(70))])
+    broken = SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
+    batch = take(plan(broken, batch=3, streams=1), 1)[0]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [50, 50, 70]
+    assert "bad" in caplog.text
+
+
+def test_a_shard_shorter_than_its_index_is_named(tmp_path):
+    write_tar(tmp_path / "a.tar", [("one", png(1))])
+    short = SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
+    with pytest.raises(ValueError, match="fewer than the 3 samples"):
+        take(plan(short, batch=3, streams=1), 1)
+
+
+def test_streams_must_suit_ranks_and_workers(index):
+    with pytest.raises(ValueError, match=r"data\.streams=4 must be divisible by ranks x loader workers = 3"):
+        plan(index, ranks=3, batch=6)
+
+
+def test_augmentation_keeps_the_size_and_fills_nothing_in():
+    config = DataConfig(crop_scale=(0.3, 1.0), flip=True, shift=3)
+    picture = np.full((20, 30, 3), 77, np.uint8)
+    for key in range(20):
+        out = augment(picture, config, (16, 16), random_generator(0, 0, str(key)))
+        assert out.shape == (16, 16, 3)
+        assert (out == 77).all()
+
+
+def test_no_augmentation_is_the_evaluation_view():
+    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    config = DataConfig(crop_scale=(1.0, 1.0), flip=False)
+    assert np.array_equal(augment(picture, config, (16, 16), random_generator(0, 0, "a")), picture)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two shards of four clips of a digit that moves, 20 frames each."""
+    folder, shards = tmp_path_factory.mktemp("clips"), []
+    for number in range(2):
+        rows = [(f"c{number}{n}", encoded(moving_digit(20, 4 * number + n))) for n in range(4)]
+        write_tar(folder / f"{number}.tar", rows, "mp4")
+        shards.append(ShardInfo(str(folder / f"{number}.tar"), 4, 0, ""))
+    return SplitIndex("train", tuple(shards))
+
+
+def test_clips_are_cropped_in_time_by_seed_epoch_and_key(clips):
+    data = DataConfig(batch_size=4, streams=2, crop_scale=(0.5, 1.0), flip=True)
+    plan = BatchPlan(index=clips, data=data, input_size=(5, 16, 16), draws=2, seed=3)
+    first = take(plan, 4)
+    assert first[0].pixels.shape == (4, 3, 5, 16, 16)
+    assert first[0].pixels.dtype == torch.uint8
+    (resumed,) = take(plan, 1, seen=12)
+    assert torch.equal(resumed.pixels, first[3].pixels)
+    by_key = collections.defaultdict(list)
+    for batch in first:
+        for key, pixels in zip(batch.keys, batch.pixels, strict=True):
+            by_key[key].append(pixels)
+    assert all(len(seen) == 2 and not torch.equal(*seen) for seen in by_key.values()), "two epochs, two crops"
+
+
+def test_all_frames_of_a_clip_have_one_crop():
+    config = DataConfig(crop_scale=(0.3, 1.0), flip=True, shift=2)
+    still = np.repeat(moving_digit(1)[0][None], 3, axis=0)
+    frames = augment(still, config, (3, 16, 16), np.random.default_rng(0))
+    assert frames.shape == (3, 16, 16, 3)
+    assert (frames == frames[0]).all()
+    assert (frames[0] == augment(still[0], config, (3, 16, 16), np.random.default_rng(0))).all()
+
+
+def test_evaluation_takes_the_frames_in_the_middle():
+    pixels = load_pictures([encoded(moving_digit(20))], (4, 64, 64))
+    wanted = torch.from_numpy(np.stack(moving_digit(20)[8:12])).movedim(-1, 0)
+    assert pixels.shape == (1, 3, 4, 64, 64)
+    assert (pixels[0].int() - wanted.int()).abs().float().mean() < 4
+
+
+def test_a_clip_that_is_too_short_is_named_and_its_predecessor_stands_in(clips, caplog):
+    plan = BatchPlan(index=clips, data=DataConfig(batch_size=4, streams=2), input_size=(21, 8, 8), draws=1, seed=3)
+    (batch,) = take(plan, 1)
+    assert batch.pixels.shape == (4, 3, 21, 8, 8)
+    assert "too short: 20 of 21 frames" in caplog.text

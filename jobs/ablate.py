@@ -140,18 +140,18 @@ def score_rows(flags: AblateFlags) -> list[dict[str, Any]]:
 def _score(flags: AblateFlags, missing: Sequence[tuple[str, int]]) -> None:
     from jobs.training.run_folder import RunRecord
     from spae.clip.guide import load_clip
-    from spae.evaluation.ablation import RowJudge, Splits, score_row  # torch and open_clip, when all is trained
+    from spae.evaluation.ablation import ClipStandIn, Splits, score_row  # torch and open_clip, when all is trained
     from spae.evaluation.few_shot import Episodes
     from spae.model import SPAE
     from spae.vocabulary import Vocabulary
 
     guide = load_clip(flags.clip, flags.clip_weights)
-    judge = RowJudge.create(guide, Vocabulary.load(flags.vocabulary), load_class_names(flags.scored))
+    stand_in = ClipStandIn.create(guide, Vocabulary.load(flags.vocabulary), load_class_names(flags.scored))
     splits = Splits(scored=load_index(flags.scored), support=load_index(flags.shards))
     for row, seed in missing:
         run, model = _folders(flags, row, seed)
         thresholds = RunRecord.load(run).config.objective.semantic_thresholds
-        score = score_row(SPAE.from_pretrained(model), judge, splits, thresholds, Episodes(seed=seed))
+        score = score_row(SPAE.from_pretrained(model), stand_in, splits, thresholds, Episodes(seed=seed))
         file = _score_file(flags, row, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         publish(str(file), json.dumps({"row": row, "seed": seed, "clip": guide.name, **score}, indent=1).encode())

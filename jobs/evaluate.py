@@ -18,16 +18,16 @@ import torch
 import tyro
 
 from jobs.reporting.tables import comparison, score_document, text_table
-from jobs.tokens.stages import device_name
-from jobs.tokens.tables import ShardTokens, code_version, open_tokens
-from jobs.tracking import tracking
+from spae import __version__
 from spae.clip.guide import load_clip, require_same_clip
 from spae.data.publishing import publish
 from spae.data.records import ShardInfo, SplitIndex, load_class_names, load_index
+from spae.data.token_table import open_token_table
 from spae.evaluation.baselines import Baselines, TrainingSplit
 from spae.evaluation.pictures import CROP, TokenSource, encoded_batches
-from spae.evaluation.reconstruction import Judge, SplitMetrics, SplitOptions, SplitScore, words_of_classes
+from spae.evaluation.reconstruction import SplitMetrics, SplitOptions, SplitScore, WordSimilarity, words_of_classes
 from spae.model import SPAE
+from spae.progress import tracked
 from spae.pyramid import TokenPyramid, check_layers
 from spae.vocabulary import Vocabulary
 
@@ -79,8 +79,8 @@ class EvaluateFlags:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for own in (logger, logging.getLogger("jobs")):  # open_clip tells its steps to the root logger
-        own.setLevel(logging.INFO)
+    for own in (__name__, "jobs", "spae"):  # open_clip tells its steps to the root logger
+        logging.getLogger(own).setLevel(logging.INFO)
     try:
         flags = tyro.cli(EvaluateFlags, args=arguments, description=__doc__)
         model = SPAE.from_pretrained(flags.model, flags.device)
@@ -115,7 +115,7 @@ def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
     return SplitOptions(
         layers=layers,
         class_words=words_of_classes(model.vocabulary, names),
-        judge=_judge(flags, model),
+        similarity=_similarity(flags, model),
         baselines=_baselines(flags, model),
         seed=flags.seed,
     )
@@ -126,7 +126,7 @@ def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: Evalu
     metrics = SplitMetrics(model, options)
     tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
     batches = encoded_batches(model, index.shards, flags.batch, tokens)
-    for batch in tracking(batches, index.samples, "image", len):
+    for batch in tracked(batches, index.samples, "image", len):
         metrics.update(batch)
     return metrics.compute()
 
@@ -137,18 +137,19 @@ def stored_tokens(folder: str, model: SPAE) -> TokenSource:
     ValueError where a table is missing, lacks a sample, or comes from another model or shard.
     """
     fingerprint = model.fingerprint
-    last: dict[str, tuple[ShardTokens, dict[str, int]]] = {}
+    last: dict[str, tuple[TokenPyramid, dict[str, int]]] = {}
 
     def find(shard: ShardInfo, keys: Sequence[str]) -> TokenPyramid:
         if shard.name not in last:
             last.clear()
-            tokens = open_tokens(folder, shard, fingerprint)
-            last[shard.name] = tokens, {key: row for row, key in enumerate(tokens.keys)}
-        tokens, rows = last[shard.name]
+            tokens = open_token_table(folder, shard, fingerprint)
+            rows_by_key = {key: row for row, key in enumerate(tokens.keys)}
+            last[shard.name] = TokenPyramid.from_arrays(tokens.layers), rows_by_key
+        pyramid, rows = last[shard.name]
         if missing := [key for key in keys if key not in rows]:
             raise ValueError(f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew")
         chosen = torch.tensor([rows[key] for key in keys])
-        return TokenPyramid(tuple(layer[chosen] for layer in tokens.pyramid.layers))
+        return TokenPyramid(tuple(layer[chosen] for layer in pyramid.layers))
 
     return find
 
@@ -166,9 +167,9 @@ def _protocol(flags: EvaluateFlags, index: SplitIndex, model: SPAE) -> dict[str,
         "input_size": model.config.input_size,
         "crop": CROP,
         "psnr": "of the mean squared error over all values of the set, in [0, 1]; psnr_mean: mean over pictures",
-        "device": device_name(model),
+        "device": model.device_name,
         "torch": torch.__version__,
-        "code_version": code_version(),
+        "code_version": __version__,
     }
 
 
@@ -177,7 +178,7 @@ def _first_shards(url: str, limit: int | None) -> SplitIndex:
     return SplitIndex(index.name, index.shards[:limit])
 
 
-def _judge(flags: EvaluateFlags, model: SPAE) -> Judge | None:
+def _similarity(flags: EvaluateFlags, model: SPAE) -> WordSimilarity | None:
     if flags.clip is None or flags.vocabulary is None:
         return None
     vocabulary = Vocabulary.load(flags.vocabulary)
@@ -190,7 +191,7 @@ def _judge(flags: EvaluateFlags, model: SPAE) -> Judge | None:
         raise ValueError(f"{flags.vocabulary} holds no semantics; build it with --clip")
     guide = load_clip(flags.clip, flags.clip_weights, flags.device)
     require_same_clip(guide, vocabulary.record.semantics)
-    return Judge(guide, vocabulary.semantics)
+    return WordSimilarity(guide, vocabulary.semantics)
 
 
 def _baselines(flags: EvaluateFlags, model: SPAE) -> Baselines | None:
@@ -198,7 +199,7 @@ def _baselines(flags: EvaluateFlags, model: SPAE) -> Baselines | None:
         return None
     index, training = load_index(flags.train_shards), TrainingSplit()
     logger.info("learning from the %d samples of %s", index.samples, flags.train_shards)
-    for batch in tracking(encoded_batches(model, index.shards, flags.batch), index.samples, "image", len):
+    for batch in tracked(encoded_batches(model, index.shards, flags.batch), index.samples, "image", len):
         training.update(batch)
     return training.compute()
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from jobs.reporting import vocabulary as vocabulary_report
 from jobs.reporting.page import Drawing, PageContent, WordRow, render_page
-from jobs.tokens.tables import open_tokens
 from jobs.training.run_folder import read_history
 from spae.codebook.usage import WordUsage
 from spae.data.publishing import join, publish, read_bytes
 from spae.data.records import ShardInfo, load_class_names, load_index
+from spae.data.token_table import open_token_table
 from spae.evaluation.pictures import channels_first, encode_in_batches, join_pyramids, read_pictures
 from spae.figures import curves_figure, png_bytes, pyramid_examples, pyramid_figure, usage_figure, word_colours
 from spae.model import SPAE
@@ -127,12 +127,13 @@ def choose_examples(demo: str, model: SPAE, usage: WordUsage, each: int) -> list
     seen: Counter[int | None] = Counter()
     found = []
     for shard in load_index(join(demo, TEST_SPLIT)).shards:
-        tokens = open_tokens(join(demo, TOKENS), shard, fingerprint)
-        usage.update(tokens.pyramid)
+        tokens = open_token_table(join(demo, TOKENS), shard, fingerprint)
+        pyramid = TokenPyramid.from_arrays(tokens.layers)
+        usage.update(pyramid)
         for row, (key, label) in enumerate(zip(tokens.keys, tokens.labels, strict=True)):
             if seen[label] < each:
                 seen[label] += 1
-                found.append((seen[label], Example(shard, key, label, tokens.pyramid[row : row + 1])))
+                found.append((seen[label], Example(shard, key, label, pyramid[row : row + 1])))
     if not found:
         raise ValueError(f"the token tables in {join(demo, TOKENS)} hold no rows; there is nothing to show")
     found.sort(key=lambda item: (item[0], math.inf if item[1].label is None else item[1].label))

@@ -23,13 +23,13 @@ import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.tokens.plan import TokenPlan, make_plan, table_identity, warn_of_mixture
-from jobs.tokens.stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard, device_name
-from jobs.tokens.tables import find_tables, publish_manifest, publish_vocabulary
-from jobs.tracking import tracking
-from spae.data.publishing import absolute
+from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, warn_of_mixture
+from jobs.tokens.stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard
+from spae.data.publishing import absolute, join, publish
 from spae.data.records import ERRORS_FOLDER, load_index
+from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
 from spae.model import SPAE
+from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     begin = time.monotonic()
     try:
-        publish_vocabulary(job.output, model)
-        outcomes = list(tracking(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.samples))
+        publish(join(job.output, VOCABULARY_FILE), model.vocabulary.words_parquet())
+        outcomes = list(tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.samples))
         return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -105,10 +105,10 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
-    output, identity = absolute(flags.output), table_identity(model)
-    tables, shards = find_tables(output), load_index(flags.input).shards[: flags.limit]
+    output, identity = absolute(flags.output), footer_identity(model)
+    tables, shards = find_token_tables(output), load_index(flags.input).shards[: flags.limit]
     plan = make_plan(shards, tables, identity, replace=flags.replace)
-    warn_of_mixture(tables, device_name(model), flags.batch)
+    warn_of_mixture(tables, model.device_name, flags.batch)
     logger.info(
         "%s: %d shards to tokenize with %d samples; %d are done",
         *(output, len(plan.todo), plan.samples, len(plan.done)),
@@ -191,7 +191,7 @@ def _report(
     plan: TokenPlan, job: TokenJob, outcomes: Sequence[ShardOutcome], max_error_share: float, seconds: float
 ) -> int:
     """Write the manifest from the tables as they stand, print the counts, judge."""
-    tables = {name: table for name, table in find_tables(job.output).items() if table.footer is not None}
+    tables = {name: table for name, table in find_token_tables(job.output).items() if table.footer is not None}
     publish_manifest(job.output, tables)
     footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
     missing = [shard.name for shard in plan.todo if shard.name not in tables]

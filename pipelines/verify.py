@@ -17,11 +17,11 @@ import tyro
 
 from pipelines.checks.split import Split, Verification, open_split, verify_split
 from pipelines.planning.plan import Plan, making_plan
-from pipelines.progress import tracked
 from pipelines.shards.folder import PLAN_FILE, PlanRecord, finish_split, save_plan
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, delete, join
 from spae.data.records import load_classes, load_index, save_classes, shard_number
+from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.samples.images import CheckName
-from pipelines.samples.videos import ClipSamples
+from pipelines.samples.videos import VideoSamples
 from pipelines.shards.command import ShardFlags, run_command
 from spae.data.publishing import absolute
 from spae.data.sources import SourceSettings, VideoSourceName
@@ -51,9 +51,9 @@ class VideosFlags(ShardFlags):
         url, annotations = (absolute(place) if place else "" for place in (self.input, self.annotations))
         return SourceSettings(name=self.source, url=url, split=self.split, annotations=annotations)
 
-    def sample_maker(self) -> ClipSamples:
+    def sample_maker(self) -> VideoSamples:
         """How each clip is stored."""
-        return ClipSamples(
+        return VideoSamples(
             check=self.check,
             frames=self.frames,
             rate=self.rate,

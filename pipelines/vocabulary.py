@@ -84,8 +84,8 @@ def _named(examples: Mapping[str, tuple[str, ...]], lost: Mapping[str, str]) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s")
-    for own in (logger, logging.getLogger("pipelines")):  # open_clip tells its steps to the root logger
-        own.setLevel(logging.INFO)
+    for own in (__name__, "pipelines", "spae"):  # open_clip tells its steps to the root logger
+        logging.getLogger(own).setLevel(logging.INFO)
     transformers.logging.set_verbosity_error()
     try:
         flags, beams = parse_command(VocabularyFlags, "pipelines.vocabulary", __doc__ or "", arguments)

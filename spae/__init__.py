@@ -6,4 +6,6 @@ nothing and a worker that only writes shards never loads torch.
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -31,7 +31,7 @@ from spae.quantizers import QUANTIZERS, Quantized
 from spae.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-Pictures = Tensor | Image.Image | Sequence[Image.Image]
+ImageInput = Tensor | Image.Image | Sequence[Image.Image]
 
 
 class SPAE(nn.Module):
@@ -76,6 +76,11 @@ class SPAE(nn.Module):
         """Where the weights are."""
         return self.codebook.embeddings.device
 
+    @property
+    def device_name(self) -> str:
+        """What it computes on: cpu, or the name of the GPU."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
     def compile_networks(self) -> None:
         """Have torch compile encoder and decoder at their first use; the weights and their names stay as they are."""
         self.encoder.compile()
@@ -97,7 +102,7 @@ class SPAE(nn.Module):
         return self.reconstruct(quantized.latents), z, quantized
 
     @torch.no_grad()
-    def encode(self, pictures: Pictures) -> TokenPyramid:
+    def encode(self, pictures: ImageInput) -> TokenPyramid:
         """Words of pictures.
 
         Args:
@@ -125,7 +130,7 @@ class SPAE(nn.Module):
                 )
         return self.reconstruct(self.quantizer.embed(kept)).clamp(0, 1)
 
-    def _pixels(self, pictures: Pictures) -> Tensor:
+    def _pixels(self, pictures: ImageInput) -> Tensor:
         if isinstance(pictures, Tensor):
             return pictures
         images = [pictures] if isinstance(pictures, Image.Image) else list(pictures)

@@ -9,8 +9,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spae.config import Grid
@@ -65,6 +68,15 @@ class TokenPyramid:
             )
         parts = ids.long().split(sizes, dim=1)
         return cls(tuple(part.reshape(-1, *grid) for part, grid in zip(parts, grids, strict=True)))
+
+    @classmethod
+    def from_arrays(cls, layers: Sequence[NDArray[np.integer[Any]]]) -> "TokenPyramid":
+        """Integer arrays (B, *grid), as a token table holds them."""
+        return cls(tuple(torch.from_numpy(layer.astype(np.int64)) for layer in layers))
+
+    def to_arrays(self) -> tuple[NDArray[np.int32], ...]:
+        """Undo `from_arrays`: int32 (B, *grid)."""
+        return tuple(layer.to("cpu", torch.int32).numpy() for layer in self.layers)
 
     def to(self, device: torch.device | str) -> "TokenPyramid":
         """The same ids on another device."""

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.tokens.stages import ShardEncoder, TokenJob, decode_shard
-from jobs.tokens.tables import publish_vocabulary
+from spae.data.publishing import join, publish
 from spae.data.records import ShardInfo, load_index
+from spae.data.token_table import VOCABULARY_FILE, TokenTableFooter
 from spae.model import SPAE
 
 
@@ -32,4 +33,22 @@ def tokenize_split(model: str, split: str, output: str | Path, batch: int = 4) -
     """Write the tables of a split, and the vocabulary beside them."""
     for shard in load_index(split).shards:
         assert tokenize_shard(token_job(model, output, batch), shard)["failure"] == ""
-    publish_vocabulary(str(output), SPAE.from_pretrained(model))
+    publish(join(str(output), VOCABULARY_FILE), SPAE.from_pretrained(model).vocabulary.words_parquet())
+
+
+def token_footer(**changes: Any) -> TokenTableFooter:
+    """A footer of three samples and two layers."""
+    values = {
+        "model_fingerprint": "m",
+        "words_fingerprint": "w",
+        "grids": ((1, 1), (2, 2)),
+        "source_shard": "test-000000",
+        "source_sha256": "s",
+        "samples": 3,
+        "errors": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "batch": 8,
+        "code_version": "0",
+    }
+    return TokenTableFooter(**{**values, **changes})

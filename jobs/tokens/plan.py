@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.tokens.tables import SCHEMA_VERSION, FoundTable
 from spae.data.records import ShardInfo
+from spae.data.token_table import SCHEMA_VERSION, FoundTokenTable
 from spae.model import SPAE
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class TokenPlan:
         return sum(shard.samples for shard in self.todo)
 
 
-def table_identity(model: SPAE) -> dict[str, Any]:
+def footer_identity(model: SPAE) -> dict[str, Any]:
     """What the footers of a model's tables must say; the code's version, device and batch are information."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -36,7 +36,7 @@ def table_identity(model: SPAE) -> dict[str, Any]:
 
 
 def make_plan(
-    shards: Sequence[ShardInfo], tables: Mapping[str, FoundTable], identity: Mapping[str, Any], *, replace: bool
+    shards: Sequence[ShardInfo], tables: Mapping[str, FoundTokenTable], identity: Mapping[str, Any], *, replace: bool
 ) -> TokenPlan:
     """Sort shards into done and to do.
 
@@ -64,7 +64,7 @@ def make_plan(
     )
 
 
-def _conflict(table: FoundTable, expected: Mapping[str, Any]) -> str:
+def _conflict(table: FoundTokenTable, expected: Mapping[str, Any]) -> str:
     """What of an existing table is not as expected, or nothing."""
     if table.foreign:
         return f"is not one of ours: {table.problem}"
@@ -77,7 +77,7 @@ def _conflict(table: FoundTable, expected: Mapping[str, Any]) -> str:
     return ""
 
 
-def warn_of_mixture(tables: Mapping[str, FoundTable], device: str, batch: int) -> None:
+def warn_of_mixture(tables: Mapping[str, FoundTokenTable], device: str, batch: int) -> None:
     """Say so where finished tables were made under other conditions: ids agree then in all but rare last bits."""
     others = {
         (table.footer.device, table.footer.batch)

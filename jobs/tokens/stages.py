@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.tokens.tables import TableFooter, code_version, table_url, write_table
+from spae import __version__
 from spae.data.publishing import delete, join, publish
 from spae.data.records import ERRORS_FOLDER, ShardInfo
-from spae.evaluation.pictures import Pictures, Undecodable, encode_in_batches, join_pyramids, read_pictures
+from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
+from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids, read_pictures
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
@@ -108,12 +109,15 @@ class ShardEncoder:
             return ShardOutcome(shard.name, shard.samples, failure=str(error) or repr(error))
         publish_errors(self.job.output, shard, errors)
         footer = self._footer(shard, len(errors))
-        write_table(
-            table_url(self.job.output, shard.name), keys, labels, join_pyramids(pyramids) if pyramids else None, footer
-        )
+        if pyramids:
+            layers = join_pyramids(pyramids).to_arrays()
+        else:
+            layers = tuple(np.empty((0, *grid), np.int32) for grid in footer.grids)
+        rows = TokenRows(tuple(keys), tuple(labels), layers)
+        write_token_table(token_table_url(self.job.output, shard.name), rows, footer)
         return ShardOutcome(shard.name, shard.samples, len(errors))
 
-    def _parts(self, shard: ShardInfo, row: Row) -> Iterator[Pictures]:
+    def _parts(self, shard: ShardInfo, row: Row) -> Iterator[DecodedPictures]:
         if row["pictures"]:
             yield _from_json(row["pictures"], row["pixels"])
             return
@@ -121,8 +125,8 @@ class ShardEncoder:
         batches = max(1, int(BLOCK_BYTES // (self.job.batch * picture_bytes)))
         yield from read_pictures(shard, self.job.input_size, batches * self.job.batch)
 
-    def _footer(self, shard: ShardInfo, errors: int) -> TableFooter:
-        return TableFooter(
+    def _footer(self, shard: ShardInfo, errors: int) -> TokenTableFooter:
+        return TokenTableFooter(
             model_fingerprint=self.job.model_fingerprint,
             words_fingerprint=self.model.vocabulary.words_fingerprint,
             grids=self.model.config.grids,
@@ -130,16 +134,11 @@ class ShardEncoder:
             source_sha256=shard.sha256,
             samples=shard.samples,
             errors=errors,
-            device=device_name(self.model),
+            device=self.model.device_name,
             dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),
             batch=self.job.batch,
-            code_version=code_version(),
+            code_version=__version__,
         )
-
-
-def device_name(model: SPAE) -> str:
-    """What the model computes on, as the footer says it: cpu, or the name of the GPU."""
-    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
 
 
 def publish_errors(output: str, shard: ShardInfo, errors: list[Undecodable]) -> None:
@@ -152,13 +151,13 @@ def publish_errors(output: str, shard: ShardInfo, errors: list[Undecodable]) -> 
     publish(url, ("\n".join(rows) + "\n").encode())
 
 
-def _to_json(pictures: Pictures) -> str:
+def _to_json(pictures: DecodedPictures) -> str:
     """All but the pixels, as text: a column of lists would change its Arrow type from shard to shard."""
     errors = [dataclasses.asdict(error) for error in pictures.errors]
     return json.dumps({"keys": pictures.keys, "labels": pictures.labels, "errors": errors})
 
 
-def _from_json(text: str, pixels: Any) -> Pictures:
+def _from_json(text: str, pixels: Any) -> DecodedPictures:
     values = json.loads(text)
     errors = tuple(Undecodable(**error) for error in values["errors"])
-    return Pictures(tuple(values["keys"]), tuple(values["labels"]), np.asarray(pixels), errors)
+    return DecodedPictures(tuple(values["keys"]), tuple(values["labels"]), np.asarray(pixels), errors)

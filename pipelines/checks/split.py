@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from pipelines.checks.shard import ShardCheck, ShardChecker
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles, part_name
 from pipelines.planning.plan import plan_fingerprint
-from pipelines.progress import tracked
 from pipelines.shards.folder import PLAN_FILE, PlanRecord, load_plan_record, load_sidecars, shard_info, shard_names
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
-    INDEX_TABLE,
+    INDEX_PARQUET,
     ClassName,
     ShardInfo,
     index_files,
     load_classes,
-    read_table,
+    read_parquet,
     shard_name,
     shard_number,
 )
+from spae.progress import tracked
 
 SHOWN = 5
 """Deviations of one shard that are kept; the rest is counted."""
@@ -183,9 +183,9 @@ def _index_deviations(split: Split, found: Verification) -> Iterator[str]:
 
 
 def _same_content(name: str, content: bytes, expected: bytes) -> bool:
-    if name != INDEX_TABLE:
+    if name != INDEX_PARQUET:
         return content == expected
     try:
-        return bool(read_table(content).equals(read_table(expected)))
+        return bool(read_parquet(content).equals(read_parquet(expected)))
     except (OSError, ValueError):  # what pyarrow raises on a damaged file
         return False

@@ -16,7 +16,7 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from pipelines.features.encoder import ClipSource, WordEncoder, WordFeatures
 from pipelines.features.parts import Encoding, FeatureParts
-from pipelines.progress import watched
+from spae.progress import watched
 
 
 @dataclass(frozen=True, kw_only=True)

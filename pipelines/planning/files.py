@@ -34,7 +34,7 @@ class PlanFiles:
             group = number % SHARDS_PER_PART
             if not part.schema_arrow.equals(ENTRY_SCHEMA) or group >= part.num_row_groups:
                 raise ValueError(f"{url} does not hold shard {number} of a plan; rerun the sharding")
-            return part.read_row_group(group, use_threads=False)  # see read_table in spae/data/records.py
+            return part.read_row_group(group, use_threads=False)  # see read_parquet in spae/data/records.py
 
     def write(self, shards: Iterable[pa.Table]) -> None:
         """Write all parts into this folder, which is a local one."""

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.planning.entry_table import ENTRY_SCHEMA, entry_table
-from pipelines.progress import tracked
 from spae.data.records import KEY_PATTERN, MAX_KEY_LENGTH, check_key
 from spae.data.sources import Entry
+from spae.progress import tracked
 
 BATCH_ROWS = 1 << 14
 """Inputs that are held as Python objects or as one Arrow batch."""
@@ -51,7 +51,7 @@ def _write_listing(entries: Iterable[Entry], path: str) -> None:
     remaining = iter(entries)
     batches = iter(lambda: list(itertools.islice(remaining, BATCH_ROWS)), [])
     with pq.ParquetWriter(path, ENTRY_SCHEMA, compression="lz4", use_dictionary=False) as writer:
-        for batch in tracked(batches, None, "input", BATCH_ROWS):
+        for batch in tracked(batches, None, "input", len):
             table = entry_table(batch)
             safe = pc.match_substring_regex(table["key"], rf"\A(?:{KEY_PATTERN})\z")
             if not pc.all(safe).as_py():

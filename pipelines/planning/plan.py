@@ -23,11 +23,11 @@ from pipelines.planning.files import PlanFiles, cut
 from pipelines.planning.order import ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
-from pipelines.samples.videos import ClipSamples
+from pipelines.samples.videos import VideoSamples
 from spae.data.records import ClassName, check_split, shard_name
 from spae.data.sources import Source, SourceSettings
 
-SAMPLE_MAKERS = {"images": ImageSamples, "clips": ClipSamples}
+SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
 FORMAT_VERSION = 3
 """Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
 

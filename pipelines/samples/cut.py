@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from spae.data.media import MediaError
-from spae.data.video import ClipHeader, Frame, read_frames
+from spae.data.video import Frame, VideoHeader, read_frames
 
 SAME_TIME = 1e-4
 """Seconds within which two times are one: more than sums of floats err, far less than a frame lasts."""
@@ -20,7 +20,7 @@ class Cut:
     rate: float | None
     stride: int
 
-    def times(self, header: ClipHeader, place: Fraction) -> list[float]:
+    def times(self, header: VideoHeader, place: Fraction) -> list[float]:
         """The times of the video's frames that a clip takes; `place` is 0 for the first clip there is, 1 for the last.
 
         A rate above the video's takes frames twice. MediaError where the video is too short.
@@ -39,11 +39,11 @@ class Cut:
             raise MediaError("too short", f"{len(times)} frames, {header.duration:.3f} s")
         return [times[index] for index in chosen]
 
-    def rate_of(self, header: ClipHeader) -> float:
+    def rate_of(self, header: VideoHeader) -> float:
         """Frames a second of the clip, the same between all of its frames."""
         return self.rate or header.frames_per_second / self.stride
 
-    def clip(self, data: bytes, header: ClipHeader, times: Sequence[float]) -> Iterator[Frame]:
+    def clip(self, data: bytes, header: VideoHeader, times: Sequence[float]) -> Iterator[Frame]:
         """The frames of a video at these times, at a constant rate from 0; MediaError where one was not decoded."""
         number, near = 0, 0.5 / header.frames_per_second
 

@@ -16,7 +16,7 @@ from spae.data.media import MediaError, fit_image
 from spae.data.mp4 import encode_mp4
 from spae.data.records import safe_key
 from spae.data.sources import Entry, Source
-from spae.data.video import DEFAULT_CLIP_LIMITS, ClipHeader, Frame, check_clip, read_frames
+from spae.data.video import DEFAULT_VIDEO_LIMITS, Frame, VideoHeader, check_video, read_frames
 
 MAX_DIFFERENCE = 12.0
 """Mean absolute difference, of 256 levels, of a frame and its encoding, both reduced to SKETCH_SIDE: what compression
@@ -26,7 +26,7 @@ SKETCH_SIDE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipSamples:
+class VideoSamples:
     """How clips are checked, cut and stored; see the flags of `python -m pipelines.videos`."""
 
     kind: Literal["clips"] = "clips"
@@ -70,9 +70,9 @@ class ClipSamples:
 
     def media(self, source: Source, entry: Entry) -> Media:
         """The clip of an input; MediaError where it can be none."""
-        original = source.read(replace(entry, offset=None), DEFAULT_CLIP_LIMITS.bytes + 1)
+        original = source.read(replace(entry, offset=None), DEFAULT_VIDEO_LIMITS.bytes + 1)
         cut_or_resized = self.frames is not None or self.size is not None
-        header = check_clip(original, decode=self.check == "decode" and not cut_or_resized)
+        header = check_video(original, decode=self.check == "decode" and not cut_or_resized)
         if header.is_stored and not cut_or_resized:
             return Media("mp4", original, _metadata(header, header, 0.0))
         frames, rate, begin = read_frames(original), header.frames_per_second, header.times[0]
@@ -85,7 +85,7 @@ class ClipSamples:
         metadata = _metadata(header, made, begin - header.times[0])
         return Media("mp4", data, {**metadata, "audio": "dropped" if header.audio else "none", "crf": self.crf})
 
-    def _encoded(self, frames: Iterable[Frame], rate: float) -> tuple[bytes, ClipHeader]:
+    def _encoded(self, frames: Iterable[Frame], rate: float) -> tuple[bytes, VideoHeader]:
         """The frames in their size as mp4, decoded again and compared."""
         sketches: list[NDArray[np.int16]] = []
 
@@ -102,7 +102,7 @@ class ClipSamples:
         difference = max(float(np.abs(a - b).mean()) for a, b in zip(sketches, decoded, strict=True))
         if difference > MAX_DIFFERENCE:
             raise MediaError("encoding differs", f"by {difference:.1f} of 256 levels")
-        return data, check_clip(data)
+        return data, check_video(data)
 
     def _fitted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.size is None:
@@ -121,7 +121,7 @@ def _sketch(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
     return np.asarray(small).astype(np.int16)
 
 
-def _metadata(video: ClipHeader, clip: ClipHeader, begin: float) -> dict[str, Any]:
+def _metadata(video: VideoHeader, clip: VideoHeader, begin: float) -> dict[str, Any]:
     """What the json of a clip says of it and of the video that it comes from; times in seconds from its first frame."""
     return {
         "source_format": video.container,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from pipelines.planning.plan import Plan, PlannedShard, ShardSettings, making_plan
-from pipelines.progress import watched
 from pipelines.samples.maker import SampleMaker
 from pipelines.shards.beam import beam_options, parse_command, shards_pipeline
 from pipelines.shards.folder import (
@@ -24,6 +23,7 @@ from pipelines.shards.folder import (
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, check_writable, join, list_files
 from spae.data.sources import SourceSettings
+from spae.progress import watched
 
 SHOWN = 5
 """Shards of other making that --dry-run names."""

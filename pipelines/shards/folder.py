@@ -21,7 +21,7 @@ from spae.data.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
     INDEX_FILE,
-    INDEX_TABLE,
+    INDEX_PARQUET,
     SIZES_FILE,
     ClassName,
     ShardInfo,
@@ -166,7 +166,7 @@ def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> 
         )
         raise ValueError(f"{folder} holds another split: {shown}. Give --replace to delete it, or another --output")
     if state.todo or state.conflicts:
-        for name in (INDEX_FILE, INDEX_TABLE, SIZES_FILE):
+        for name in (INDEX_FILE, INDEX_PARQUET, SIZES_FILE):
             delete(join(folder, name))
         _delete_others(plan.settings.split, folder, keep=state.finished)
     save_classes(folder, plan.classes)

@@ -19,8 +19,8 @@ from urllib3.util import Retry
 
 from pipelines.features.encoder import WordFeatures
 from pipelines.features.parts import FeatureParts
-from pipelines.progress import tracked
 from pipelines.words.tokens import RowsError, RowSource
+from spae.progress import tracked
 
 LONGEST_PAUSE = 300.0
 """Seconds to wait between two attempts at most; an endpoint that asks for more ends the run."""

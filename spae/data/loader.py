@@ -27,7 +27,7 @@ from spae.data.batch import Batch
 from spae.data.media import MediaError, decode_image, fit_image
 from spae.data.order import StreamOrder, random_generator
 from spae.data.records import MEDIA_SUFFIXES, SplitIndex
-from spae.data.video import decode_clip
+from spae.data.video import decode_video
 
 logger = logging.getLogger(__name__)
 Image8 = NDArray[np.uint8]
@@ -159,7 +159,7 @@ def _pictures(plan: BatchPlan, stream: int, seen: int) -> Iterator[_Picture]:
                 if len(size) == 2:
                     last = decode_image(sample.media)
                 else:
-                    last = decode_clip(sample.media, size[0], generator.random())
+                    last = decode_video(sample.media, size[0], generator.random())
             except MediaError as error:
                 logger.warning("sample %s cannot be decoded (%s); the one before it stands in", sample.key, error)
             draws = generator.random(plan.draws, dtype=np.float32)
@@ -229,5 +229,5 @@ def load_pictures(media: Sequence[bytes], size: tuple[int, ...]) -> Tensor:
     if len(size) == 2:
         arrays = [fit_image(decode_image(one), sides) for one in media]
     else:
-        arrays = [np.stack([fit_image(frame, sides) for frame in decode_clip(one, size[0], 0.5)]) for one in media]
+        arrays = [np.stack([fit_image(frame, sides) for frame in decode_video(one, size[0], 0.5)]) for one in media]
     return torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()

@@ -1,4 +1,4 @@
-"""What a sample, a split of shards and a token row are on disk.
+"""What a sample and a split of shards are on disk.
 
 A split is a folder of WebDataset tars `{split}-{index:06d}.tar` without gaps. Beside each tar stands its sidecar
 `{split}-{index:06d}.json`, written last: a tar without one is unfinished. `errors/{shard}.jsonl` names what could not
@@ -22,7 +22,7 @@ from spae.data.publishing import absolute, join, publish, read_bytes
 
 MEDIA_SUFFIXES = ("jpg", "png", "mp4")
 LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"
-INDEX_FILE, INDEX_TABLE, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
+INDEX_FILE, INDEX_PARQUET, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
 ERRORS_FOLDER = "errors"
 
 MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
@@ -195,7 +195,7 @@ def index_files(name: str, shards: Sequence[ShardInfo]) -> dict[str, bytes]:
     index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": rows}
     return {
         SIZES_FILE: _json_text({f"{shard.name}.tar": shard.samples for shard in shards}).encode(),
-        INDEX_TABLE: table_bytes(pa.Table.from_pylist(rows, schema=_INDEX_SCHEMA)),
+        INDEX_PARQUET: parquet_bytes(pa.Table.from_pylist(rows, schema=_INDEX_SCHEMA)),
         INDEX_FILE: _json_text(index).encode(),
     }
 
@@ -210,7 +210,7 @@ def save_classes(folder: str, classes: Iterable[ClassName]) -> None:
     """Write classes.parquet into a split's folder."""
     publish(
         join(folder, CLASSES_FILE),
-        table_bytes(pa.Table.from_pylist([asdict(row) for row in classes], schema=_CLASSES_SCHEMA)),
+        parquet_bytes(pa.Table.from_pylist([asdict(row) for row in classes], schema=_CLASSES_SCHEMA)),
     )
 
 
@@ -220,7 +220,7 @@ def load_classes(url: str) -> tuple[ClassName, ...]:
     data = read_bytes(path)
     if data is None:
         raise ValueError(f"{path} does not exist; give the folder of a finished split")
-    rows = read_table(data).to_pylist()
+    rows = read_parquet(data).to_pylist()
     return tuple(sorted((ClassName(**row) for row in rows), key=lambda row: row.label))
 
 
@@ -229,29 +229,14 @@ def load_class_names(url: str) -> dict[int, str]:
     return {row.label: row.name for row in load_classes(url)}
 
 
-def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
-    """Schema of a token table (one row a sample) for a pyramid with so many words a layer.
-
-    `key`, `label` (null where the sample has none), `clip` (null for images), then `layer_1` to `layer_D`, each a fixed
-    size list: reading the first layers reads their columns only.
-    """
-    if not layer_sizes or any(size < 1 for size in layer_sizes):
-        raise ValueError(f"layer_sizes={tuple(layer_sizes)} must hold at least one size, none below 1")
-    fields = [pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), pa.field("clip", pa.int32())]
-    for number, size in enumerate(layer_sizes, 1):
-        words = pa.list_(pa.field("element", pa.int32(), nullable=False), size)
-        fields.append(pa.field(f"layer_{number}", words, nullable=False))
-    return pa.schema(fields)
-
-
-def table_bytes(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
     """A table as the content of one zstd Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
-def read_table(data: bytes) -> pa.Table:
+def read_parquet(data: bytes) -> pa.Table:
     """The table of one small Parquet file.
 
     Without Arrow's threads: one that starts just as the process ends aborts it (2 of 42 verifications, on busy cores).

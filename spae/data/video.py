@@ -43,7 +43,7 @@ ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True)
-class ClipLimits:
+class VideoLimits:
     """Largest clip that is opened."""
 
     bytes: int = 1 << 28
@@ -54,11 +54,11 @@ class ClipLimits:
     """Of all frames: 5 minutes of 1920 x 1080 at 30 frames a second fit, some 2 minutes of decoding."""
 
 
-DEFAULT_CLIP_LIMITS = ClipLimits()
+DEFAULT_VIDEO_LIMITS = VideoLimits()
 
 
 @dataclass(frozen=True)
-class ClipHeader:
+class VideoHeader:
     """What a clip's headers and packets say, and the upright size of its first frame."""
 
     container: str
@@ -92,7 +92,7 @@ class Frame:
     """RGB (H, W, 3), upright."""
 
 
-def check_clip(data: bytes, *, decode: bool = False, limits: ClipLimits = DEFAULT_CLIP_LIMITS) -> ClipHeader:
+def check_video(data: bytes, *, decode: bool = False, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> VideoHeader:
     """Check the headers, the place of every packet and the first frame of a clip, and all frames if `decode` is given.
 
     A cut mp4 is seen in any case: its index points beyond its end. MediaError where no video can be decoded.
@@ -110,14 +110,14 @@ def check_clip(data: bytes, *, decode: bool = False, limits: ClipLimits = DEFAUL
             pass
     if len(times) > 1:
         rate = (len(times) - 1) / (times[-1] - times[0])
-    return ClipHeader(name, codec, width, height, tuple(times), rate, audio)
+    return VideoHeader(name, codec, width, height, tuple(times), rate, audio)
 
 
 def read_frames(
     data: bytes,
     *,
     wanted: Callable[[float], bool] = lambda time: True,
-    limits: ClipLimits = DEFAULT_CLIP_LIMITS,
+    limits: VideoLimits = DEFAULT_VIDEO_LIMITS,
 ) -> Iterator[Frame]:
     """Decode a clip frame by frame, at least one, holding one at a time; only the times that are wanted become pixels.
 
@@ -146,11 +146,11 @@ def read_frames(
         raise MediaError("no frames")
 
 
-def decode_clip(
-    data: bytes, frames: int, place: float, *, limits: ClipLimits = DEFAULT_CLIP_LIMITS
+def decode_video(
+    data: bytes, frames: int, place: float, *, limits: VideoLimits = DEFAULT_VIDEO_LIMITS
 ) -> NDArray[np.uint8]:
     """So many consecutive frames as uint8 (T, H, W, 3); `place` is 0 for the first there are, 1 for the last."""
-    times = check_clip(data, limits=limits).times
+    times = check_video(data, limits=limits).times
     if len(times) < frames:
         raise MediaError("too short", f"{len(times)} of {frames} frames")
     first = round(place * (len(times) - frames))
@@ -162,7 +162,7 @@ def decode_clip(
     return np.stack(pixels)
 
 
-def _open(data: bytes, limits: ClipLimits) -> InputContainer:
+def _open(data: bytes, limits: VideoLimits) -> InputContainer:
     if not data:
         raise MediaError("empty file")
     if len(data) > limits.bytes:
@@ -183,7 +183,7 @@ def _open_nothing(url: str, *_: object) -> None:
     raise PermissionError(f"a clip may open no other file: {url}")
 
 
-def _video(container: InputContainer, limits: ClipLimits) -> VideoStream:
+def _video(container: InputContainer, limits: VideoLimits) -> VideoStream:
     """The video stream to read, its decoder set up; pictures attached to audio are none."""
     streams = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
     if not streams:
@@ -199,7 +199,7 @@ def _video(container: InputContainer, limits: ClipLimits) -> VideoStream:
     return stream
 
 
-def _packet_times(container: InputContainer, stream: VideoStream, limits: ClipLimits) -> list[float]:
+def _packet_times(container: InputContainer, stream: VideoStream, limits: VideoLimits) -> list[float]:
     times: list[float] = []
     clock = _clock(container, stream)
     for packet in _guarded(container.demux(stream)):

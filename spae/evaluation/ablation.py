@@ -19,7 +19,7 @@ from spae.codebook.usage import WordUsage
 from spae.data.records import SplitIndex
 from spae.evaluation.distances import FeatureMoments, InceptionScore, frechet_distance
 from spae.evaluation.few_shot import Episodes, LabelledFeatures, few_shot_accuracy
-from spae.evaluation.metrics import ClipJudgement, Judged, PixelError, Rebuilt
+from spae.evaluation.metrics import ClipAgreement, PixelError, Rebuilt, WordCosines
 from spae.evaluation.pictures import EncodedBatch, encoded_batches
 from spae.model import SPAE, unit_pixels
 from spae.vocabulary import Vocabulary
@@ -29,7 +29,7 @@ _LOGIT_SCALE = 100.0  # CLIP's own, at most; turns cosines into class probabilit
 
 
 @dataclass(frozen=True)
-class RowJudge:
+class ClipStandIn:
     """CLIP, its features of the words (K, E) by word, and of the classes' names (n, E)."""
 
     guide: ClipGuide
@@ -37,7 +37,7 @@ class RowJudge:
     classes: Tensor
 
     @classmethod
-    def create(cls, guide: ClipGuide, vocabulary: Vocabulary, names: dict[int, str]) -> "RowJudge":
+    def create(cls, guide: ClipGuide, vocabulary: Vocabulary, names: dict[int, str]) -> "ClipStandIn":
         """From a vocabulary with semantics and the names of classes; ValueError without."""
         if vocabulary.semantics is None:
             raise ValueError("the vocabulary holds no semantics; build it with --clip")
@@ -68,12 +68,12 @@ class LayerScores:
         self.pixels = PixelError()
         self.distance_sum = 0.0
 
-    def update(self, rebuilt: Rebuilt, judge: RowJudge, original_features: Tensor) -> None:
+    def update(self, rebuilt: Rebuilt, stand_in: ClipStandIn, original_features: Tensor) -> None:
         """Count pictures."""
-        features = image_features(judge.guide, rebuilt.pictures)
+        features = image_features(stand_in.guide, rebuilt.pictures)
         self.pixels.update(rebuilt)
         self.moments.update(features)
-        self.sureness.update(judge.probabilities(features))
+        self.sureness.update(stand_in.probabilities(features))
         self.distance_sum += float((1 - (features * original_features).sum(1)).sum())
 
 
@@ -82,17 +82,17 @@ class RowScores:
 
     Args:
         model: the row's tokenizer.
-        judge: CLIP.
+        stand_in: CLIP.
         thresholds: rho of the row's guided layers (equation 4).
     """
 
-    def __init__(self, model: SPAE, judge: RowJudge, thresholds: Sequence[float]) -> None:
-        width, classes = judge.classes.shape[1], len(judge.classes)
-        self.model, self.judge, self.thresholds = model, judge, tuple(thresholds)
+    def __init__(self, model: SPAE, stand_in: ClipStandIn, thresholds: Sequence[float]) -> None:
+        width, classes = stand_in.classes.shape[1], len(stand_in.classes)
+        self.model, self.stand_in, self.thresholds = model, stand_in, tuple(thresholds)
         self.layers = [LayerScores(width, classes) for _ in range(model.depth)]
         self.originals, self.usage = FeatureMoments(width), WordUsage(len(model.vocabulary), model.depth)
-        self.semantics = torch.stack([judge.semantics[word] for word in model.vocabulary.word_list])
-        self.words = ClipJudgement({}, model.config.layer_sizes)
+        self.semantics = torch.stack([stand_in.semantics[word] for word in model.vocabulary.word_list])
+        self.words = ClipAgreement({}, model.config.layer_sizes)
         self.hits = [0] * len(self.thresholds)
         self.batches: list[EncodedBatch] = []
 
@@ -102,16 +102,16 @@ class RowScores:
             return
         self.batches.append(dataclasses.replace(batch, pixels=batch.pixels[:0]))
         pixels = unit_pixels(batch.pixels).to(self.model.device)
-        features = image_features(self.judge.guide, pixels)
+        features = image_features(self.stand_in.guide, pixels)
         self.originals.update(features)
         self.usage.update(batch.pyramid)
         cosines = features.cpu() @ self.semantics.T
-        self.words.update(Judged(cosines, batch.pyramid, batch.labels))
+        self.words.update(WordCosines(cosines, batch.pyramid, batch.labels))
         scores = min_max(cosines)
         for layer, threshold in enumerate(self.thresholds):
             self.hits[layer] += int(in_pool(scores, batch.pyramid.layers[layer].flatten(1).cpu(), threshold).sum())
         for number, layer_scores in enumerate(self.layers, 1):
-            layer_scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.judge, features)
+            layer_scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.stand_in, features)
 
     def layer(self, number: int) -> dict[str, Any]:
         """The columns of the table for the first layers, the few-shot accuracy aside, and how the last uses words."""
@@ -132,10 +132,10 @@ class RowScores:
 
 
 def score_row(
-    model: SPAE, judge: RowJudge, splits: Splits, thresholds: Sequence[float], episodes: Episodes
+    model: SPAE, stand_in: ClipStandIn, splits: Splits, thresholds: Sequence[float], episodes: Episodes
 ) -> dict[str, Any]:
     """The row's document: per number of layers all columns of the table."""
-    scores = RowScores(model, judge, thresholds)
+    scores = RowScores(model, stand_in, thresholds)
     for batch in encoded_batches(model, splits.scored.shards, _BATCH):
         scores.update(batch)
     support = list(encoded_batches(model, splits.support.shards, _BATCH))

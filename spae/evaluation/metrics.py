@@ -52,7 +52,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Judged:
+class WordCosines:
     """CLIP's cosines (B, K) of pictures with all words, the pictures' words, and their labels."""
 
     cosines: Tensor
@@ -200,7 +200,7 @@ class ClipScore:
     """The same over the words of layers 1 to l."""
 
 
-class ClipJudgement:
+class ClipAgreement:
     """CLIP's score of words and its own accuracy.
 
     Args:
@@ -215,7 +215,7 @@ class ClipJudgement:
         self.sums = torch.zeros(len(self.layer_sizes), dtype=torch.float64)
         self.pictures = 0
 
-    def update(self, batch: Judged) -> None:
+    def update(self, batch: WordCosines) -> None:
         """Count pictures and their words."""
         cosines = batch.cosines.cpu()
         for layer, ids in enumerate(batch.pyramid.layers):
@@ -225,7 +225,7 @@ class ClipJudgement:
         if len(self.names):
             self.zero_shot.update(Labelled(self.names[cosines[:, self.names].argmax(1)], batch.labels))
 
-    def merge(self, other: "ClipJudgement") -> None:
+    def merge(self, other: "ClipAgreement") -> None:
         """Add what another counted."""
         self.sums += other.sums
         self.pictures += other.pictures

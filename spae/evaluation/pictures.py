@@ -39,7 +39,7 @@ class Undecodable:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class DecodedPictures:
     """Consecutive samples of a shard: n decoded ones, and those between them that could not be used.
 
     Attributes:
@@ -55,7 +55,7 @@ class Pictures:
     errors: tuple[Undecodable, ...]
 
 
-def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[Pictures]:
+def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[DecodedPictures]:
     """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
 
     ValueError where the tar is damaged, or at its end turns out not to be the one of the index.
@@ -80,7 +80,7 @@ def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = No
         )
 
 
-def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[Pictures]:
+def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
     errors: list[Undecodable] = []
@@ -99,8 +99,8 @@ def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Itera
 
 def _pictures(
     good: list[Sample], arrays: list[NDArray[np.uint8]], errors: list[Undecodable], size: tuple[int, int]
-) -> Pictures:
-    return Pictures(
+) -> DecodedPictures:
+    return DecodedPictures(
         keys=tuple(sample.key for sample in good),
         labels=tuple(sample.label for sample in good),
         pixels=np.stack(arrays) if arrays else np.empty((0, *size, 3), np.uint8),

@@ -14,15 +14,15 @@ from spae.clip.guide import ClipGuide, image_features
 from spae.codebook.usage import LayerUsage, WordUsage
 from spae.evaluation.baselines import Baselines, BaselineScore
 from spae.evaluation.metrics import (
-    ClipJudgement,
+    ClipAgreement,
     ClipScore,
-    Judged,
     Labelled,
     PixelError,
     PixelScore,
     Rebuilt,
     Share,
     WordAccuracy,
+    WordCosines,
     derangement,
 )
 from spae.evaluation.pictures import EncodedBatch, first_words
@@ -31,7 +31,7 @@ from spae.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Judge:
+class WordSimilarity:
     """CLIP, and its features of the model's words, float32 (K, E) (equation 5)."""
 
     guide: ClipGuide
@@ -74,14 +74,14 @@ class SplitOptions:
     Attributes:
         layers: numbers of layers to decode; all for None.
         class_words: label of each word that names a class.
-        judge: CLIP, or None.
+        similarity: of pictures and words by CLIP, or None.
         baselines: what the training split gave, or None.
         seed: of the exchange of words.
     """
 
     layers: tuple[int, ...] | None = None
     class_words: Mapping[int, int]
-    judge: Judge | None = None
+    similarity: WordSimilarity | None = None
     baselines: Baselines | None = None
     seed: int = 0
 
@@ -98,7 +98,7 @@ class SplitMetrics:
         self.swapped = PixelError()
         self.usage = WordUsage(len(model.vocabulary), model.depth)
         self.first_word = WordAccuracy(options.class_words)
-        self.clip = ClipJudgement(options.class_words, model.config.layer_sizes) if options.judge else None
+        self.clip = ClipAgreement(options.class_words, model.config.layer_sizes) if options.similarity else None
         self.generator = torch.Generator().manual_seed(options.seed)
         self.errors = 0
 
@@ -117,8 +117,8 @@ class SplitMetrics:
             self.swapped.update(Rebuilt(originals, rebuilt[partners]))
         self.usage.update(batch.pyramid)
         self.first_word.update(Labelled(first_words(batch.pyramid), batch.labels))
-        if self.clip is not None and self.options.judge is not None:
-            self.clip.update(Judged(self.options.judge.cosines(originals), batch.pyramid, batch.labels))
+        if self.clip is not None and self.options.similarity is not None:
+            self.clip.update(WordCosines(self.options.similarity.cosines(originals), batch.pyramid, batch.labels))
         if self.options.baselines is not None:
             self.options.baselines.update(batch)
 

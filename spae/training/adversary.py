@@ -38,7 +38,7 @@ class Adversary:
         )
         self.averages = torch.zeros(2, device=device)
 
-    def judge(self, reconstruction: Tensor) -> Tensor:
+    def adversarial_loss(self, reconstruction: Tensor) -> Tensor:
         """The tokenizer's adversarial loss (L_GAN of equation 8), without gradient to the discriminator."""
         self.discriminator.requires_grad_(False)
         loss = generator_loss(self.discriminator(reconstruction.float()).float())

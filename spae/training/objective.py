@@ -72,7 +72,7 @@ class Objective:
             terms["perceptual"] = perceptual_loss(self.perceptual(reconstruction), self.perceptual(pixels))
             total = total + self.config.perceptual_weight * terms["perceptual"]
         if adversary is not None:
-            terms["adversarial"] = adversary.judge(reconstruction)
+            terms["adversarial"] = adversary.adversarial_loss(reconstruction)
             total = total + self.config.adversarial_weight * terms["adversarial"]
         return {**terms, "appearance": total}
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from spae.config import from_dict, to_dict
 from spae.data.publishing import delete, join, publish
-from spae.data.records import read_table
+from spae.data.records import read_parquet
 from spae.pyramid import TokenPyramid
 from spae.vocabulary.record import RoundTripRecord, SemanticsRecord, TableName, VocabularyRecord
 from spae.vocabulary.references import TableReference, find_table, keep_table, pack_table
@@ -215,7 +215,7 @@ def _load(url: str, embeddings: str | None) -> Vocabulary:
     def tensors(name: str, numbers: int) -> dict[str, Tensor]:
         return safetensors.torch.load(_read(join(url, name), 4 * numbers + _HEADER, files[name]))
 
-    table = read_table(_read(join(url, "words.parquet"), words * _LARGEST_WORD + _HEADER, files["words.parquet"]))
+    table = read_parquet(_read(join(url, "words.parquet"), words * _LARGEST_WORD + _HEADER, files["words.parquet"]))
     table = table.select(_WORDS_SCHEMA.names).cast(_WORDS_SCHEMA)
     if table["id"].to_pylist() != list(range(words)):
         raise ValueError(f"words.parquet must hold the ids 0 to {words - 1} in order")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from pipelines.samples.videos import ClipSamples
+from pipelines.samples.videos import VideoSamples
 from spae.data.media import fit_image
 from spae.data.sources import Entry
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
@@ -58,14 +58,14 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     data = encoded(panned(25 * options.seconds, 256, 340))
 
-    def ours(maker: ClipSamples) -> Callable[[], object]:
+    def ours(maker: VideoSamples) -> Callable[[], object]:
         return lambda: maker.media(Memory(data), Entry("key", "path"))
 
     runs = {
         "bare loop": lambda: bare(data, options.frames, options.size),
-        "spae, a clip": ours(ClipSamples(frames=options.frames, size=options.size)),
-        "spae, whole, header": ours(ClipSamples()),
-        "spae, whole, decode": ours(ClipSamples(check="decode")),
+        "spae, a clip": ours(VideoSamples(frames=options.frames, size=options.size)),
+        "spae, whole, header": ours(VideoSamples()),
+        "spae, whole, decode": ours(VideoSamples(check="decode")),
     }
     rows = timed({name: Contestant(run) for name, run in runs.items()}, options.rounds)
     title = f"{options.frames} frames of {options.size} pixels from {options.seconds} s of 340 x 256, {len(data)} bytes"

@@ -6,7 +6,7 @@ from jobs import ablate, train
 from jobs.ablation import table as ablation_table
 from spae.clip.guide import load_clip, prompt_features
 from spae.data.records import load_class_names, load_index
-from spae.evaluation.ablation import RowJudge, Splits, score_row
+from spae.evaluation.ablation import ClipStandIn, Splits, score_row
 from spae.evaluation.few_shot import Episodes
 from tests import tiny_models, tiny_spae
 
@@ -85,7 +85,7 @@ def scored(tmp_path_factory):
     features = prompt_features(guide.model, guide.tokenizer, words, ["a {}"])
     names = load_class_names(str(folder / "val"))
     classes = prompt_features(guide.model, guide.tokenizer, list(names.values()), ["a {}"])
-    judge = RowJudge(guide, dict(zip(words, features, strict=True)), classes)
+    judge = ClipStandIn(guide, dict(zip(words, features, strict=True)), classes)
     splits = Splits(scored=load_index(str(folder / "val")), support=load_index(str(folder / "train")))
     return score_row(tiny_spae.model(), judge, splits, (0.9, 0.8), Episodes(number=20))
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
@@ -17,9 +18,10 @@ import torch
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
-from jobs.tokens.tables import find_tables, read_tokens
 from spae.data.publishing import TEMPORARY_MARK
-from spae.data.records import load_index, token_schema
+from spae.data.records import load_index
+from spae.data.token_table import find_token_tables, read_token_table, token_schema
+from spae.pyramid import TokenPyramid
 from tests import tiny_spae
 from tests.clusters import free_port
 from tests.tiny_shards import samples, write_split
@@ -61,9 +63,9 @@ def _run(model, split, output, *flags):
 def _words(folder):
     """Ids of every sample in a folder by key."""
     rows = {}
-    for name in find_tables(str(folder)):
-        tokens = read_tokens(f"{folder}/{name}.parquet")
-        rows |= dict(zip(tokens.keys, tokens.pyramid.flatten().tolist(), strict=True))
+    for name in find_token_tables(str(folder)):
+        tokens, _ = read_token_table(f"{folder}/{name}.parquet")
+        rows |= dict(zip(tokens.keys, TokenPyramid.from_arrays(tokens.layers).flatten().tolist(), strict=True))
     return rows
 
 
@@ -99,7 +101,7 @@ def test_every_shard_has_a_table_by_the_contract(tables, model, split):
             "spae.errors": str(errors),
             "spae.device": "cpu",
             "spae.dtype": "float32",
-            "spae.data.batch": "4",
+            "spae.batch": "4",
             "spae.code_version": footer["spae.code_version"],
         }
     assert [path.name for path in tables.iterdir() if TEMPORARY_MARK in path.name] == []
@@ -151,9 +153,11 @@ def test_the_first_layers_can_be_read_alone(tables):
         columns=["layer_1", "layer_2"]
     )
     assert (table.num_rows, table.schema.names) == (20, ["layer_1", "layer_2"])
-    first = read_tokens(str(tables / "test-000000.parquet"), layers=2)
-    assert first.pyramid.grids == ((1, 1), (2, 2))
-    assert torch.equal(first.pyramid.flatten(), read_tokens(str(tables / "test-000000.parquet")).pyramid.flatten(2))
+    first, _ = read_token_table(str(tables / "test-000000.parquet"), layers=2)
+    every, _ = read_token_table(str(tables / "test-000000.parquet"))
+    assert TokenPyramid.from_arrays(first.layers).grids == ((1, 1), (2, 2))
+    for one, other in zip(first.layers, every.layers, strict=False):
+        assert np.array_equal(one, other)
 
 
 def test_the_manifest_says_what_the_files_say(tables):
@@ -192,7 +196,7 @@ def test_another_model_is_refused_and_replaces_if_asked(tables, split, tmp_path,
         "two models would stay side by side"
     )
     assert _run(tmp_path / "model", split, output, "--replace", "--max-error-share", "0.2") == 0
-    assert {table.footer.model_fingerprint for table in find_tables(str(output)).values()} == {other.fingerprint}
+    assert {table.footer.model_fingerprint for table in find_token_tables(str(output)).values()} == {other.fingerprint}
 
 
 def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_path, caplog):

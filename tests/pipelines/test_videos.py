@@ -11,7 +11,7 @@ import webdataset
 from pipelines.verify import main as verify
 from pipelines.videos import main
 from spae.data.records import load_class_names, load_index
-from spae.data.video import check_clip, read_frames
+from spae.data.video import check_video, read_frames
 from tests.pipelines.folders import tree_hashes
 from tests.videos import encoded, kinetics, moving_digit, panned, tone
 
@@ -207,7 +207,7 @@ def test_unusable_arguments_are_named(release, tmp_path, caplog, flags, message)
 
 def test_whole_videos_can_be_resized_without_a_crop(release, tmp_path):
     assert main(arguments(release, tmp_path, "--size", "24", "--no-crop", *LOSSES)) == 0
-    headers = {key: check_clip(sample["mp4"]) for key, sample in samples_of(tmp_path / "train").items()}
+    headers = {key: check_video(sample["mp4"]) for key, sample in samples_of(tmp_path / "train").items()}
     panned_header, digit_header = headers["-a_00000001_000010_000020"], headers["-a_00000000_000000_000010"]
     assert (panned_header.width, panned_header.height, len(panned_header.times)) == (32, 24, 30)
     assert (digit_header.width, digit_header.height) == (24, 24)

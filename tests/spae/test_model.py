@@ -36,7 +36,7 @@ def test_the_public_face():
     assert {"SPAE", "SPAEConfig", "TokenPyramid", "Vocabulary", "PRESETS"} == set(spae.__all__)
     assert spae.SPAE is SPAE
     assert "digits-32" in spae.PRESETS
-    with pytest.raises(AttributeError, match="SPAE"):
+    with pytest.raises(AttributeError, match="Nonsense"):
         _ = spae.Nonsense
 
 

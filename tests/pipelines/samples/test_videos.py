@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.samples.cut import SAME_TIME, Cut
-from pipelines.samples.videos import ClipSamples
+from pipelines.samples.videos import VideoSamples
 from spae.data.media import MediaError
 from spae.data.mp4 import encode_mp4
 from spae.data.records import check_key
 from spae.data.sources import Entry
-from spae.data.video import ClipHeader, Frame, check_clip, read_frames
+from spae.data.video import Frame, VideoHeader, check_video, read_frames
 from tests.videos import FORMATS, encoded, frames_of, mutated, panned
 
 
@@ -25,12 +25,12 @@ class OneFile:
 
 
 def made(data, **settings):
-    return ClipSamples(**settings).media(OneFile(data), Entry("key", "path"))
+    return VideoSamples(**settings).media(OneFile(data), Entry("key", "path"))
 
 
 def header_of(times):
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 25.0
-    return ClipHeader("mp4", "h264", 64, 48, tuple(times), rate, False)
+    return VideoHeader("mp4", "h264", 64, 48, tuple(times), rate, False)
 
 
 steps = st.lists(st.integers(5, 400), min_size=1, max_size=60)
@@ -84,9 +84,9 @@ def test_a_frame_that_is_not_there_is_missed():
 
 def test_clips_are_inputs_with_keys_of_their_own():
     entry = Entry("x" * 90, "path", 3, 1000)
-    (same,) = ClipSamples(frames=16).inputs(entry)
+    (same,) = VideoSamples(frames=16).inputs(entry)
     assert same == entry
-    inputs = list(ClipSamples(frames=16, clips=100).inputs(entry))
+    inputs = list(VideoSamples(frames=16, clips=100).inputs(entry))
     assert len({check_key(clip.key) for clip in inputs}) == 100
     assert [clip.offset for clip in inputs] == list(range(100))
 
@@ -97,8 +97,8 @@ def test_every_format_becomes_a_clip(name):
     media = made(data, frames=8, size=32)
     assert [frame.pixels.shape for frame in read_frames(media.data)] == [(32, 32, 3)] * 8
     whole = made(data)
-    assert len(check_clip(whole.data).times) == whole.metadata["frames"] == 20
-    assert (whole.data == data) == check_clip(data).is_stored
+    assert len(check_video(whole.data).times) == whole.metadata["frames"] == 20
+    assert (whole.data == data) == check_video(data).is_stored
 
 
 def test_an_encoder_that_gives_other_pictures_is_caught(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from spae.data.media import MediaError
 from spae.data.mp4 import encode_mp4
-from spae.data.video import Frame, check_clip, read_frames
+from spae.data.video import Frame, check_video, read_frames
 from tests.videos import frames_of, moving_digit, panned
 
 
@@ -17,7 +17,7 @@ def difference(frames, pixels):
 def test_encoding_keeps_the_pixels_and_drops_an_odd_line():
     pixels = [picture[:47, :63] for picture in panned(12)]
     data = encode_mp4(frames_of(pixels), rate=25, crf=10)
-    header = check_clip(data)
+    header = check_video(data)
     assert (header.container, header.codec, header.is_stored) == ("mp4", "h264", True)
     assert (header.height, header.width, len(header.times)) == (46, 62, 12)
     assert difference(read_frames(data), [picture[:46, :62] for picture in pixels]) < 6
@@ -27,14 +27,14 @@ def test_encoding_keeps_the_pixels_and_drops_an_odd_line():
 
 @pytest.mark.parametrize("rate", [24, 25, 30, 30000 / 1001, 60, 7.3])
 def test_times_survive_the_encoder(rate):
-    header = check_clip(encode_mp4(frames_of(moving_digit(9), rate), rate=rate, crf=30))
+    header = check_video(encode_mp4(frames_of(moving_digit(9), rate), rate=rate, crf=30))
     assert header.times == pytest.approx([number / rate for number in range(9)], abs=1e-5)
     assert header.frames_per_second == pytest.approx(rate, rel=1e-4)
 
 
 def test_one_frame_lasts_as_its_rate_says():
     for rate in (0.5, 5, 25, 30000 / 1001):
-        header = check_clip(encode_mp4(frames_of(panned(1)), rate=rate, crf=30))
+        header = check_video(encode_mp4(frames_of(panned(1)), rate=rate, crf=30))
         assert header.duration == pytest.approx(1 / rate, rel=1e-4)
 
 

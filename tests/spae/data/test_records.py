@@ -1,7 +1,5 @@
-import io
 import json
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
@@ -21,8 +19,6 @@ from spae.data.records import (
     save_index,
     shard_name,
     shard_number,
-    table_bytes,
-    token_schema,
 )
 
 SHARDS = [ShardInfo(f"train-{index:06d}.tar", 10 + index, 10240, f"{index:064x}", index) for index in range(3)]
@@ -113,22 +109,3 @@ def test_sidecar_round_trip_and_its_counts():
     for text in ("", "[]", "{}", '{"inputs": 1, "surprise": 2}'):
         with pytest.raises(ValueError, match="not a sidecar"):
             Sidecar.from_json(text)
-
-
-def test_token_table_reads_its_first_layers_alone():
-    schema = token_schema((1, 4))
-    assert schema.names == ["key", "label", "clip", "layer_1", "layer_2"]
-    rows = [{"key": "a", "label": None, "clip": None, "layer_1": [7], "layer_2": [1, 2, 3, 4]}]
-    data = table_bytes(pa.Table.from_pylist(rows, schema=schema))
-    read = pq.read_table(io.BytesIO(data))
-    assert read.schema == schema
-    assert read.to_pylist() == rows
-    assert pq.read_table(io.BytesIO(data), columns=["layer_1"]).to_pylist() == [{"layer_1": [7]}]
-    assert not schema.field("layer_2").nullable
-    assert schema.field("layer_2").type.list_size == 4
-
-
-@pytest.mark.parametrize("sizes", [(), (1, 0)])
-def test_token_schema_refuses_empty_layers(sizes):
-    with pytest.raises(ValueError, match="layer_sizes"):
-        token_schema(sizes)

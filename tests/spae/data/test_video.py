@@ -8,7 +8,7 @@ import pytest
 
 from spae.data.media import MediaError
 from spae.data.mp4 import encode_mp4
-from spae.data.video import CODECS, DEFAULT_CLIP_LIMITS, ClipLimits, check_clip, read_frames
+from spae.data.video import CODECS, DEFAULT_VIDEO_LIMITS, VideoLimits, check_video, read_frames
 from tests.videos import FORMATS, encoded, frames_of, mutated, panned, tone
 
 
@@ -16,10 +16,10 @@ def difference(frames, pixels):
     return np.mean([np.abs(a.pixels.astype(int) - b).mean() for a, b in zip(frames, pixels, strict=True)])
 
 
-def reason(data, limits=DEFAULT_CLIP_LIMITS):
+def reason(data, limits=DEFAULT_VIDEO_LIMITS):
     """Why a clip is refused, by its headers or at the latest by its frames; empty where it is not."""
     try:
-        check_clip(data, decode=True, limits=limits)
+        check_video(data, decode=True, limits=limits)
         for _ in read_frames(data, limits=limits):
             pass
     except MediaError as error:
@@ -30,7 +30,7 @@ def reason(data, limits=DEFAULT_CLIP_LIMITS):
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_cameras_and_sites_write_is_decoded_frame_by_frame(name):
     data = encoded(panned(20), *FORMATS[name])
-    header, frames = check_clip(data), list(read_frames(data))
+    header, frames = check_video(data), list(read_frames(data))
     assert (header.width, header.height, len(header.times), header.audio) == (64, 48, 20, False)
     assert header.frames_per_second == pytest.approx(25)
     assert header.duration == pytest.approx(0.8)
@@ -48,16 +48,16 @@ def test_a_phone_held_upright_gives_upright_frames(rotation):
     data = encoded(panned(4), rotation=rotation)
     turned = [np.rot90(pixels, rotation // 90) for pixels in panned(4)]
     assert difference(read_frames(data), turned) < 8
-    header = check_clip(data)
+    header = check_video(data)
     assert (header.height, header.width) == turned[0].shape[:2]
 
 
 def test_variable_rates_keep_their_times_through_the_encoder():
     milliseconds = [0, 40, 100, 300, 310, 700]
     data = encoded(panned(6), milliseconds=milliseconds)
-    assert [1000 * time for time in check_clip(data).times] == pytest.approx(milliseconds)
+    assert [1000 * time for time in check_video(data).times] == pytest.approx(milliseconds)
     again = encode_mp4(read_frames(data), rate=25, crf=18)
-    assert [1000 * time for time in check_clip(again).times] == pytest.approx(milliseconds)
+    assert [1000 * time for time in check_video(again).times] == pytest.approx(milliseconds)
 
 
 def test_a_video_trimmed_without_encoding_begins_where_its_edit_list_says():
@@ -75,7 +75,7 @@ def test_a_video_trimmed_without_encoding_begins_where_its_edit_list_says():
                 packet.stream = target
                 cut.mux(packet)
     frames = list(read_frames(sink.getvalue()))
-    assert [frame.time for frame in frames] == pytest.approx(check_clip(sink.getvalue()).times)
+    assert [frame.time for frame in frames] == pytest.approx(check_video(sink.getvalue()).times)
     assert difference(frames, panned(60)[10:]) < 8
 
 
@@ -85,10 +85,10 @@ def test_garbage_has_a_reason():
     assert reason(b"these are words, not pictures" * 50) == "no video file"
     assert reason(tone()) == "no video stream"
     assert reason(video[: len(video) // 2]) == "no video file"  # the index at the end is lost
-    assert reason(video, ClipLimits(bytes=100)) == "too many bytes"
-    assert reason(video, ClipLimits(frame_pixels=3000)) in ("too many pixels", "no video file")
-    assert reason(video, ClipLimits(frames=9)) == "too many frames"
-    assert reason(video, ClipLimits(pixels=30_000)) == "too many pixels"
+    assert reason(video, VideoLimits(bytes=100)) == "too many bytes"
+    assert reason(video, VideoLimits(frame_pixels=3000)) in ("too many pixels", "no video file")
+    assert reason(video, VideoLimits(frames=9)) == "too many frames"
+    assert reason(video, VideoLimits(pixels=30_000)) == "too many pixels"
     assert reason(encoded(panned(3), "mp4", "png", "rgb24")) == "unknown codec"
 
 
@@ -99,7 +99,7 @@ def test_a_cut_video_is_seen_without_decoding():
     avi = encoded(panned(20), "avi", "mpeg4")
     for data in (index_first, index_first + bytes(8), avi[: len(avi) * 3 // 4]):
         with pytest.raises(MediaError):
-            check_clip(data)
+            check_video(data)
 
 
 def test_damage_is_seen_by_decoding():
@@ -107,7 +107,7 @@ def test_damage_is_seen_by_decoding():
     begin, end = video.index(b"mdat") + 4, video.index(b"moov") - 4
     half = (begin + end) // 2
     damaged = video[:half] + bytes(end - half) + video[end:]
-    assert len(check_clip(damaged).times) == 20
+    assert len(check_video(damaged).times) == 20
     assert reason(damaged) == "broken video"
 
 

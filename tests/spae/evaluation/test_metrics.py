@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from spae.evaluation.metrics import (
-    ClipJudgement,
-    Judged,
+    ClipAgreement,
     Labelled,
     NearestPicture,
     PixelError,
     Rebuilt,
     WordAccuracy,
+    WordCosines,
     WordLabels,
     derangement,
     psnr,
@@ -60,7 +60,7 @@ def test_batches_and_parts_add_up_to_the_whole():
     assert parts.compute().psnr_mean == pytest.approx(whole.compute().psnr_mean, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [PixelError(), WordAccuracy({}), WordLabels(), ClipJudgement({}, [1])])
+@pytest.mark.parametrize("metric", [PixelError(), WordAccuracy({}), WordLabels(), ClipAgreement({}, [1])])
 def test_nothing_counted_is_an_error(metric):
     with pytest.raises(ValueError, match=r"no .* were counted"):
         metric.compute()
@@ -116,12 +116,12 @@ def test_clip_scores_are_mean_cosines_per_layer_and_cumulative():
     generator = torch.Generator().manual_seed(0)
     cosines = torch.rand(6, 20, generator=generator)
     layers = tuple(torch.randint(0, 20, (6, side, side), generator=generator) for side in (1, 2, 4))
-    whole, parts, other = (ClipJudgement({3: 0, 7: 1}, [1, 4, 16]) for _ in range(3))
+    whole, parts, other = (ClipAgreement({3: 0, 7: 1}, [1, 4, 16]) for _ in range(3))
     labels = [0, 1, None, 0, 1, 0]
     pyramid = TokenPyramid(layers)
-    whole.update(Judged(cosines, pyramid, labels))
-    parts.update(Judged(cosines[:2], pyramid[:2], labels[:2]))
-    other.update(Judged(cosines[2:], pyramid[2:], labels[2:]))
+    whole.update(WordCosines(cosines, pyramid, labels))
+    parts.update(WordCosines(cosines[:2], pyramid[:2], labels[:2]))
+    other.update(WordCosines(cosines[2:], pyramid[2:], labels[2:]))
     parts.merge(other)
     assert parts.compute() == whole.compute()
     score = whole.compute()
@@ -136,8 +136,8 @@ def test_clip_scores_are_mean_cosines_per_layer_and_cumulative():
 
 
 def test_clip_accuracy_is_missing_where_no_word_names_a_class():
-    judgement = ClipJudgement({}, [1])
-    judgement.update(Judged(torch.rand(2, 5), TokenPyramid((torch.zeros(2, 1, 1, dtype=torch.int64),)), [0, 1]))
+    judgement = ClipAgreement({}, [1])
+    judgement.update(WordCosines(torch.rand(2, 5), TokenPyramid((torch.zeros(2, 1, 1, dtype=torch.int64),)), [0, 1]))
     assert judgement.compute().zero_shot is None
 
 

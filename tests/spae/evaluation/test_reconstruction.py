@@ -8,7 +8,7 @@ from spae.data.records import load_index
 from spae.evaluation.baselines import TrainingSplit
 from spae.evaluation.metrics import psnr
 from spae.evaluation.pictures import EncodedBatch, encoded_batches, first_words
-from spae.evaluation.reconstruction import Judge, SplitMetrics, SplitOptions, words_of_classes
+from spae.evaluation.reconstruction import SplitMetrics, SplitOptions, WordSimilarity, words_of_classes
 from spae.model import unit_pixels
 from tests import tiny_spae
 from tests.tiny_models import causal_clip
@@ -133,7 +133,9 @@ def test_clip_judges_the_words_it_is_given(model, batches, tmp_path):
     guide = load_clip(causal_clip(tmp_path))
     semantics = prompt_features(guide.model, guide.tokenizer, model.vocabulary.word_list, ["a {}."])
     assert semantics_record(guide, "one", ["a {}."]).templates == ("a {}.",)
-    score = _metrics(model, batches, judge=Judge(guide, semantics), class_words={3: 0, 5: 1}).compute().clip
+    score = (
+        _metrics(model, batches, similarity=WordSimilarity(guide, semantics), class_words={3: 0, 5: 1}).compute().clip
+    )
     pixels = unit_pixels(torch.cat([batch.pixels for batch in batches]))
     cosines = (image_features(guide, pixels) @ semantics.T).double()
     for layer in range(model.depth):

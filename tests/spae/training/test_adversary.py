@@ -30,7 +30,7 @@ def with_config(**values):
 def test_judging_reaches_the_tokenizer_and_not_the_discriminator(adversary, pictures):
     _, fake = pictures
     fake = fake.requires_grad_()
-    adversary.judge(fake).backward()
+    adversary.adversarial_loss(fake).backward()
     assert float(fake.grad.abs().sum()) > 0
     assert all(one.grad is None for one in adversary.discriminator.parameters())
     assert all(one.requires_grad for one in adversary.discriminator.parameters())

@@ -272,7 +272,7 @@ def test_a_killed_save_leaves_no_folder_that_loads(vocabulary, tmp_path, monkeyp
     monkeypatch.undo()
     assert Vocabulary.load(str(tmp_path)).words_fingerprint == vocabulary.words_fingerprint, "nothing was touched yet"
 
-    from spae import vocabulary as module
+    from spae.vocabulary import vocabulary as module
 
     published = []
 

@@ -1,11 +1,10 @@
 """Token tables on disk: one Parquet file a shard, its footer, and what lies beside the tables.
 
 The footer says from which shard, by which model and under which conditions the words came. What is finished is decided
-by footers alone, never by what a worker reports.
+by footers alone, never by what a worker reports. Works without torch: `TokenPyramid.from_arrays` takes what is read.
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
+from numpy.typing import NDArray
 
 from spae.config import Grid
 from spae.data.publishing import join, list_files, publish, publishing
-from spae.data.records import ShardInfo, token_schema
-from spae.model import SPAE
-from spae.pyramid import TokenPyramid
+from spae.data.records import ShardInfo
 
 SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
@@ -34,7 +32,7 @@ _SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableFooter:
+class TokenTableFooter:
     """The spae.* keys of a token table's footer."""
 
     schema_version: int = SCHEMA_VERSION
@@ -66,7 +64,7 @@ class TableFooter:
         }
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "TableFooter":
+    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "TokenTableFooter":
         """Undo `to_metadata`; ValueError where a key is missing or makes no sense."""
         values: dict[str, Any] = {}
         for item in dataclasses.fields(cls):
@@ -79,118 +77,122 @@ class TableFooter:
 
 
 @dataclass(frozen=True)
-class FoundTable:
+class FoundTokenTable:
     """A file that looks like a table: its footer, or why it has none."""
 
-    footer: TableFooter | None
+    footer: TokenTableFooter | None
     bytes: int
     problem: str = ""
     foreign: bool = False
     """A sound Parquet file that is no token table: somebody else's."""
 
 
-def code_version() -> str:
-    """Version of this code, for the footer."""
-    return importlib.metadata.version("spae")
-
-
-def table_url(folder: str, shard: str) -> str:
+def token_table_url(folder: str, shard: str) -> str:
     """Where the table of a shard stands."""
     return join(folder, f"{shard}.parquet")
 
 
-def write_table(
-    url: str, keys: Sequence[str], labels: Sequence[int | None], pyramid: TokenPyramid | None, footer: TableFooter
-) -> None:
-    """Publish the words of a shard, whole or not at all; a pyramid of None stands for no rows.
+@dataclass(frozen=True)
+class TokenRows:
+    """The words of some samples of one shard.
 
-    ValueError unless rows + errors = samples.
+    Attributes:
+        keys: n keys.
+        labels: n labels, None where a sample has none.
+        layers: word ids of each layer, int32 (n, *grid).
     """
-    if len(keys) != footer.rows:
-        raise ValueError(f"{url}: {len(keys)} rows + {footer.errors} errors are not {footer.samples} samples")
+
+    keys: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    layers: tuple[NDArray[np.int32], ...]
+
+
+def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
+    """Schema of a token table (one row a sample) for a pyramid with so many words a layer.
+
+    `key`, `label` (null where the sample has none), `clip` (null for images), then `layer_1` to `layer_D`, each a fixed
+    size list: reading the first layers reads their columns only.
+    """
+    if not layer_sizes or any(size < 1 for size in layer_sizes):
+        raise ValueError(f"layer_sizes={tuple(layer_sizes)} must hold at least one size, none below 1")
+    fields = [pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), pa.field("clip", pa.int32())]
+    for number, size in enumerate(layer_sizes, 1):
+        words = pa.list_(pa.field("element", pa.int32(), nullable=False), size)
+        fields.append(pa.field(f"layer_{number}", words, nullable=False))
+    return pa.schema(fields)
+
+
+def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
+    """Publish the words of a shard, whole or not at all; ValueError unless rows + errors = samples."""
+    count = len(rows.keys)
+    if count != footer.rows:
+        raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
     schema = token_schema([math.prod(grid) for grid in footer.grids])
-    columns = [pa.array(keys, pa.string()), pa.array(labels, pa.int32()), pa.nulls(len(keys), pa.int32())]
-    for number, field in enumerate(list(schema)[len(columns) :]):
-        ids = torch.empty(0) if pyramid is None else pyramid.layers[number]
-        values = pa.array(ids.flatten().to(torch.int32).numpy())
+    columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
+    for field, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
+        values = pa.array(ids.astype(np.int32, copy=False).ravel())
         columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type))
     table = pa.Table.from_arrays(columns, schema=schema.with_metadata(footer.to_metadata()))
     with publishing(url) as file:
         pq.write_table(table, file, compression="zstd", use_dictionary=True, row_group_size=ROW_GROUP_ROWS)
 
 
-def find_tables(folder: str) -> dict[str, FoundTable]:
+def find_token_tables(folder: str) -> dict[str, FoundTokenTable]:
     """Every table in a folder by shard name: one listing, footers read in parallel."""
     files = list_files(folder)
     names = [name for name in files if name.endswith(".parquet") and name != VOCABULARY_FILE]
 
-    def find(name: str) -> FoundTable:
+    def find(name: str) -> FoundTokenTable:
         return _find(join(folder, name), files[name])
 
     with ThreadPoolExecutor(_SIMULTANEOUS_READS) as pool:
         return {name.removesuffix(".parquet"): table for name, table in zip(names, pool.map(find, names), strict=True)}
 
 
-def _find(url: str, size: int) -> FoundTable:
+def _find(url: str, size: int) -> FoundTokenTable:
     try:
         with fsspec.open(url, "rb") as file:
             metadata = pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
-        return FoundTable(None, size, f"{url} is no whole Parquet file: {error}")
+        return FoundTokenTable(None, size, f"{url} is no whole Parquet file: {error}")
     try:
-        footer = TableFooter.from_metadata(metadata.metadata or {})
+        footer = TokenTableFooter.from_metadata(metadata.metadata or {})
     except (ValueError, TypeError) as error:
-        return FoundTable(None, size, f"{url} is no token table: {error}", foreign=True)
+        return FoundTokenTable(None, size, f"{url} is no token table: {error}", foreign=True)
     if metadata.num_rows != footer.rows:
-        return FoundTable(None, size, f"{url} holds {metadata.num_rows} rows, not {footer.samples} - {footer.errors}")
-    return FoundTable(footer, size)
+        return FoundTokenTable(
+            None, size, f"{url} holds {metadata.num_rows} rows, not {footer.samples} - {footer.errors}"
+        )
+    return FoundTokenTable(footer, size)
 
 
-@dataclass(frozen=True)
-class ShardTokens:
-    """The words of one shard, row by row."""
-
-    keys: tuple[str, ...]
-    labels: tuple[int | None, ...]
-    pyramid: TokenPyramid
-    footer: TableFooter
-
-
-def read_tokens(url: str, layers: int | None = None) -> ShardTokens:
+def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, TokenTableFooter]:
     """Read a table, of its words the first layers or all; only their columns are read."""
     with fsspec.open(url, "rb") as file:
         parquet = pq.ParquetFile(file)
-        footer = TableFooter.from_metadata(parquet.metadata.metadata or {})
+        footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
         grids = footer.grids[:layers]
         names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
         table = parquet.read(columns=["key", "label", *names])
-    tokens = []
-    for name, grid in zip(names, grids, strict=True):
-        flat = table[name].combine_chunks().flatten().to_numpy()
-        tokens.append(torch.from_numpy(flat.astype("int64")).reshape(-1, *grid))
-    keys, labels = table["key"].to_pylist(), table["label"].to_pylist()
-    return ShardTokens(tuple(keys), tuple(labels), TokenPyramid(tuple(tokens)), footer)
+    flat = (table[name].combine_chunks().flatten().to_numpy() for name in names)
+    ids = tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
+    return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
 
 
-def open_tokens(folder: str, shard: ShardInfo, model_fingerprint: str) -> ShardTokens:
+def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str) -> TokenRows:
     """The words of a shard; ValueError where the table is missing, or comes from another model or another shard."""
-    url = table_url(folder, shard.name)
+    url = token_table_url(folder, shard.name)
     try:
-        tokens = read_tokens(url)
+        rows, footer = read_token_table(url)
     except FileNotFoundError as error:
         raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
-        if getattr(tokens.footer, name) != expected:
-            raise ValueError(f"{url} has {name} {getattr(tokens.footer, name)}, and here it is {expected}")
-    return tokens
+        if getattr(footer, name) != expected:
+            raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    return rows
 
 
-def publish_vocabulary(folder: str, model: SPAE) -> None:
-    """Put vocabulary.parquet (id, llm_id, word) beside the tables."""
-    publish(join(folder, VOCABULARY_FILE), model.vocabulary.words_parquet())
-
-
-def publish_manifest(folder: str, tables: Mapping[str, FoundTable]) -> None:
+def publish_manifest(folder: str, tables: Mapping[str, FoundTokenTable]) -> None:
     """Put manifest.json beside the tables: what they say of themselves, and their sums."""
     shared: dict[str, Any] = {}
     rows = []

@@ -19,15 +19,24 @@ logger = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 
 
-def tracked(items: Iterable[ItemT], total: int | None, unit: str, scale: int = 1) -> Iterator[ItemT]:
-    """The items, with their number, rate and (where the total is known) ETA; each item counts as `scale` units."""
-    begin = last = time.monotonic()
+def tracked(
+    items: Iterable[ItemT], total: int | None, unit: str, size: Callable[[ItemT], int] = lambda item: 1
+) -> Iterator[ItemT]:
+    """The items, while what is done, its rate and (where the total is known) ETA are shown.
+
+    `size` tells how many units an item counts.
+    """
     terminal = sys.stderr.isatty()
-    for done, item in enumerate(tqdm(items, total=total, unit=unit, unit_scale=scale, disable=not terminal), 1):
-        yield item
-        if not terminal and time.monotonic() - last > LOG_INTERVAL:
-            last = time.monotonic()
-            logger.info("%s", tqdm.format_meter(done, total, last - begin, ncols=0, unit=unit, unit_scale=scale))
+    begin = shown = time.monotonic()
+    done = 0
+    with tqdm(total=total, unit=unit, disable=not terminal) as bar:
+        for item in items:
+            yield item
+            done += size(item)
+            bar.update(size(item))
+            if not terminal and time.monotonic() - shown >= LOG_INTERVAL:
+                shown = time.monotonic()
+                logger.info("%s", tqdm.format_meter(done, total, shown - begin, ncols=0, unit=unit))
 
 
 @contextlib.contextmanager

@@ -19,14 +19,12 @@ import tyro
 
 from jobs.ablation.table import markdown_tables
 from jobs.stages import Stage, run_stages
-from spae.ablations import ABLATIONS, RAW_TABLE_ROWS
+from spae.ablations import ABLATIONS, PAPER_ROWS, RAW_TABLE_ROWS
 from spae.data.publishing import publish
 from spae.data.records import load_class_names, load_index
 from spae.presets import PRESETS
 
 logger = logging.getLogger(__name__)
-
-PAPER_ROWS = tuple(ABLATIONS)[:9]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,9 @@ from jobs.demo import (
     vocabulary_stage,
 )
 from jobs.stages import Stage, run_stages
-from spae.data.loader import load_pictures, read_samples
+from spae.data.augmentation import load_pictures
 from spae.data.records import load_index
+from spae.data.tar import read_samples
 from spae.model import SPAE
 
 logger = logging.getLogger(__name__)

@@ -28,13 +28,16 @@ from jobs.training.progress import Progress
 from jobs.training.run_folder import FINISHED_FILE, STATE_FILE, claim_run, run_record
 from spae.ablations import ABLATIONS
 from spae.config import TrainConfig
-from spae.data.loader import BatchPlan, batches, load_pictures, read_samples
+from spae.data.augmentation import load_pictures
+from spae.data.loader import BatchPlan, batches
 from spae.data.publishing import absolute, join, publish, read_bytes
 from spae.data.records import load_index
+from spae.data.tar import read_samples
 from spae.model import SPAE
 from spae.presets import PRESETS
 from spae.training.objective import Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,14 @@ enter one. Every run saves its resolved configuration beside its output.
 """
 
 import dataclasses
+import itertools
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 Grid = tuple[int, ...]
-QuantizerName = Literal["pyramid", "residual", "vector"]
 LatentStatistics = Literal["position", "channel", "none"]
 CommitmentReduction = Literal["radius", "element"]
 Precision = Literal["float32", "bfloat16"]
@@ -20,6 +21,10 @@ Search = Literal["euclidean", "cosine"]
 
 IMAGE_GRIDS: tuple[Grid, ...] = ((1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (16, 16))
 PAPER_THRESHOLDS = (0.98, 0.95, 0.9, 0.85, 0.8)
+
+SMALLEST_BATCH = 3
+"""Samples without which the statistics of a position leave nothing to train: they bring any two to plus and minus one
+spread, whatever the encoder says, and one to the mean."""
 
 ConfigT = TypeVar("ConfigT")
 
@@ -49,7 +54,8 @@ class SPAEConfig:
     embedding_width: int = 1536
     """Width of the word embeddings, which the encoder emits in full (facts 8.3); training takes the vocabulary's."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    quantizer: QuantizerName = "pyramid"
+    quantizer: str = "pyramid"
+    """pyramid (SAQ, the paper's), residual (RQ) or vector (one layer): a name of spae.quantizers.QUANTIZERS."""
     table: CodebookTable = "frozen"
     """frozen: the words' own rows. learned: rows of its own. projected: a learned linear map of the words' rows."""
     table_size: int | None = None
@@ -62,8 +68,15 @@ class SPAEConfig:
     """Sharpness of softmax(-|z - e|^2 / temperature); None means 1 / ln K (facts 8.2)."""
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         if len(self.input_size) not in (2, 3):
             raise ValueError(f"input_size={self.input_size} must be (height, width) or (frames, height, width)")
+        if self.embedding_width < 1:
+            raise ValueError(f"embedding_width={self.embedding_width} must be at least 1")
+        if self.table_size is not None and self.table_size < 2:
+            raise ValueError(f"table_size={self.table_size} must be at least 2 words, or None for all")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0, or None for 1 / ln K")
         if not self.grids:
             raise ValueError("grids is empty; give one grid a layer, such as ((1, 1), (2, 2), (4, 4))")
         if self.search == "cosine" and self.table != "frozen":
@@ -73,6 +86,7 @@ class SPAEConfig:
                 f"the last grid {self.grids[-1]} must be the latent grid {self.latent_grid}, which input_size="
                 f"{self.input_size} and {len(self.network.channel_multipliers)} scales give"
             )
+        check_grids(self.grids, self.latent_grid)
 
     @property
     def latent_grid(self) -> Grid:
@@ -138,6 +152,7 @@ class ObjectiveConfig:
     """Share of steps whose decoder input is a random prefix of the layers."""
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         if any(not 0 <= rho <= 1 for rho in self.semantic_thresholds):
             raise ValueError(f"semantic_thresholds={self.semantic_thresholds} must lie in [0, 1]")
         if list(self.semantic_thresholds) != sorted(self.semantic_thresholds, reverse=True):
@@ -153,7 +168,11 @@ class OptimizerConfig:
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.0, 0.99)
     warmup_steps: int = 5_000
+    """Steps in which the rate rises to its peak."""
+    timescale_steps: int = 5_000
+    """Steps after which the rate falls with the reciprocal square root of the step."""
     cooldown_steps: int = 50_000
+    """Last steps, in which the rate falls to zero."""
     gradient_clip: float | None = None
     """Largest norm of the gradient; None leaves it alone, as the paper does."""
     ema_decay: float = 0.999
@@ -189,9 +208,32 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps} must be at least 1")
+        if self.model.latent_statistics == "position" and self.data.batch_size < SMALLEST_BATCH:
+            raise ValueError(
+                f"data.batch_size={self.data.batch_size} must be at least {SMALLEST_BATCH}: with fewer samples the "
+                "statistics of a position leave nothing to train; or set model.latent_statistics=channel"
+            )
         guided, layers = len(self.objective.semantic_thresholds), len(self.model.grids)
         if guided > layers:
             raise ValueError(f"{guided} semantic_thresholds for {layers} layers; give at most one a layer")
+
+
+def check_grids(grids: Sequence[Grid], latent_grid: Grid) -> None:
+    """ValueError unless sides never shrink from layer to layer and every grid divides the latent grid."""
+    for grid in grids:
+        check_divides(grid, latent_grid)
+    for coarse, fine in itertools.pairwise(grids):
+        if any(a > b for a, b in zip(coarse, fine, strict=True)):
+            raise ValueError(f"grid {coarse} is followed by the smaller {fine}; layers go coarse to fine")
+
+
+def check_divides(grid: Grid, latent_grid: Grid) -> None:
+    """ValueError unless every side of the latent grid is a multiple of the grid's."""
+    if len(grid) != len(latent_grid) or any(n < 1 or h % n for n, h in zip(grid, latent_grid, strict=False)):
+        raise ValueError(f"grid {grid} does not divide the latent grid {latent_grid}")
 
 
 def to_dict(config: object) -> dict[str, Any]:
@@ -205,6 +247,14 @@ def from_dict(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
     if unknown := sorted(set(values) - set(hints)):
         raise ValueError(f"{config_class.__name__} has no field {unknown}; it has {sorted(hints)}")
     return config_class(**{name: _revive(hints[name], value) for name, value in values.items()})
+
+
+def _check_choices(config: object) -> None:
+    """ValueError for a field whose value is none of those that its type lists: JSON and Python know no such types."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        choices, value = typing.get_args(hint), getattr(config, name)
+        if typing.get_origin(hint) is Literal and value not in choices:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
 
 
 def _revive(hint: Any, value: Any) -> Any:

@@ -1,37 +1,47 @@
-"""SPAE: encode images or clips into pyramids of words, decode any number of layers, load and save.
-
-A model folder stands alone: `config.json`, `model.safetensors` (encoder, decoder, latent statistics; the averaged
-weights of training) and `vocabulary/` (words and embeddings). Nothing in it is a pickle.
-"""
+"""SPAE: encode images or clips into pyramids of words, decode any number of layers, load and save."""
 
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-import fsspec
 import numpy as np
-import safetensors.torch
 import torch
-from huggingface_hub import snapshot_download
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spae.codebook.frozen import default_temperature
 from spae.codebook.variants import TrainableCodebook, make_codebook
-from spae.config import SPAEConfig, from_dict, to_dict
+from spae.config import SPAEConfig, to_dict
 from spae.data.media import fit_image, to_rgb
-from spae.data.publishing import publish
-from spae.networks.autoencoder import Decoder, Encoder, LatentNormalisation, memory_layout
+from spae.model_folder import ModelFolder
+from spae.networks.autoencoder import Decoder, Encoder, memory_layout
+from spae.networks.latent_statistics import LatentNormalisation
 from spae.pyramid import TokenPyramid, check_layers
-from spae.quantizers import QUANTIZERS, Quantized
+from spae.quantizers import Quantized, make_quantizer
 from spae.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+_ROUNDING = 1e-3
+
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """What one pass of training gives.
+
+    Attributes:
+        reconstruction: pixels (B, 3, *S), about [0, 1] and not clipped.
+        latents: z, fp32 (B, C, *latent grid).
+        quantized: what quantizing them gave.
+        finite: bool (B,), whether the encoder's output for a sample was finite before statistics mixed the batch.
+    """
+
+    reconstruction: Tensor
+    latents: Tensor
+    quantized: Quantized
+    finite: Tensor
 
 
 class SPAE(nn.Module):
@@ -54,11 +64,13 @@ class SPAE(nn.Module):
                 "config.table=projected makes a table of rows that may not be republished, and no file could stand for "
                 "it; use a vocabulary with stored embeddings, or another table"
             )
-        vocabulary = vocabulary.first(config.table_size) if config.table_size else vocabulary
+        vocabulary = vocabulary if config.table_size is None else vocabulary.first(config.table_size)
         self.config, self.vocabulary = config, vocabulary
-        temperature = config.temperature or default_temperature(len(vocabulary))
+        temperature = default_temperature(len(vocabulary)) if config.temperature is None else config.temperature
         self.codebook = make_codebook(config, vocabulary.embeddings, temperature)
-        self.quantizer = QUANTIZERS[config.quantizer](self.codebook, config.grids)
+        if not float(self.codebook.radius_squared) > 0:
+            raise ValueError(f"{len(vocabulary)} words of one embedding tell nothing apart; give two different ones")
+        self.quantizer = make_quantizer(config.quantizer, self.codebook, config.grids)
         self.encoder = Encoder(config)
         self.statistics = LatentNormalisation(config.latent_statistics, self.codebook.embeddings, config.latent_grid)
         self.decoder = Decoder(config)
@@ -87,23 +99,28 @@ class SPAE(nn.Module):
         self.decoder.compile()
 
     def latents(self, pixels: Tensor) -> Tensor:
-        """z = f_e(I), fp32 (B, C, *latent grid), of pixels (B, 3, *S), uint8 or float in [0, 1]."""
-        scaled = (unit_pixels(pixels) * 2 - 1).contiguous(memory_format=self.layout)
-        return self.statistics(self.encoder(scaled))
+        """z = f_e(I), fp32 (B, C, *latent grid), of pixels (B, 3, *S), uint8 or float in [0, 1].
+
+        By the batch's statistics in training mode, by the stored ones in evaluation mode.
+        """
+        return self.statistics(self._encoder_output(pixels))
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, *S), about [0, 1] and not clipped, of the decoder's input (B, C, *latent grid)."""
         return (self.decoder(latents).float() + 1) / 2
 
-    def forward(self, pixels: Tensor, layers: int | None = None) -> tuple[Tensor, Tensor, Quantized]:
-        """One training pass: reconstruction from the first layers, latents z, and what quantizing gave."""
-        z = self.latents(pixels)
+    def forward(self, pixels: Tensor, layers: int | None = None) -> TrainingPass:
+        """One training pass, the reconstruction from the first layers."""
+        raw = self._encoder_output(pixels)
+        z = self.statistics(raw)
         quantized = self.quantizer(z, layers)
-        return self.reconstruct(quantized.latents), z, quantized
+        return TrainingPass(
+            self.reconstruct(quantized.latents), z, quantized, raw.detach().flatten(1).isfinite().all(1)
+        )
 
     @torch.no_grad()
     def encode(self, pictures: ImageInput) -> TokenPyramid:
-        """Words of pictures.
+        """Words of pictures; in any mode by the stored statistics, so that they depend on the picture alone.
 
         Args:
             pictures: uint8 or float [0, 1] tensor (B, 3, H, W) or (B, 3, T, H, W) of the model's input size, or a PIL
@@ -116,11 +133,14 @@ class SPAE(nn.Module):
             raise ValueError(
                 f"pixels of shape {tuple(pixels.shape)} must be (B, {shape}); PIL images are resized for you"
             )
-        return self.quantizer(self.latents(pixels.to(self.device))).tokens
+        if pixels.is_floating_point():
+            _check_range(pixels)
+        return self.quantizer(self.statistics.stored(self._encoder_output(pixels.to(self.device)))).tokens
 
     @torch.no_grad()
     def decode(self, pyramid: TokenPyramid, layers: int | None = None) -> Tensor:
         """Pixels (B, 3, *S) float in [0, 1] rebuilt from the first `layers` layers, or from all there are."""
+        self._check_precision()
         kept = pyramid.prefix(check_layers(layers, pyramid.depth)).to(self.device)
         words = len(self.codebook)
         for number, layer in enumerate(kept.layers, 1):
@@ -134,9 +154,22 @@ class SPAE(nn.Module):
         if isinstance(pictures, Tensor):
             return pictures
         images = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
-        sides = self.config.input_size[-2:]
-        arrays = [fit_image(to_rgb(image), (sides[0], sides[1])) for image in images]
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+        height, width = self.config.input_size[-2:]
+        arrays = [fit_image(to_rgb(image), (height, width)) for image in images]
+        stacked = np.stack(arrays) if arrays else np.empty((0, height, width, 3), np.uint8)
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+    def _encoder_output(self, pixels: Tensor) -> Tensor:
+        self._check_precision()
+        return self.encoder((unit_pixels(pixels) * 2 - 1).contiguous(memory_format=self.layout))
+
+    def _check_precision(self) -> None:
+        """ValueError where `.half()`, `.bfloat16()` or `.double()` has rounded the words: no search would be right."""
+        if self.codebook.embeddings.dtype != torch.float32:
+            raise ValueError(
+                f"the model was converted to {self.codebook.embeddings.dtype}, its words too; load it again and use "
+                "torch.autocast for faster networks"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -179,15 +212,7 @@ class SPAE(nn.Module):
             self.frozen().save_pretrained(url)
             return
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        record = {
-            "format_version": FORMAT_VERSION,
-            "model": to_dict(self.config),
-            "words_fingerprint": self.vocabulary.words_fingerprint,
-        }
-        folder = url.rstrip("/")
-        self.vocabulary.without_semantics().save(f"{folder}/vocabulary")
-        publish(f"{folder}/model.safetensors", safetensors.torch.save(weights))
-        publish(f"{folder}/config.json", json.dumps(record, indent=2).encode())
+        ModelFolder(self.config, self.vocabulary.without_semantics(), weights).save(url)
 
     @classmethod
     def from_pretrained(
@@ -198,49 +223,30 @@ class SPAE(nn.Module):
         ValueError names what is missing or does not fit. Where the folder only refers to the words' embeddings,
         `embeddings` says where they are (`Vocabulary.load`).
         """
-        folder = _resolve(folder_or_hub_id)
-        record = _read_record(folder)
-        vocabulary = Vocabulary.load(f"{folder}/vocabulary", embeddings)
-        if vocabulary.words_fingerprint != record["words_fingerprint"]:
-            raise ValueError(
-                f"{folder}/vocabulary is not the one that the model was trained with; export the model anew"
-            )
-        model = cls(from_dict(SPAEConfig, record["model"]), vocabulary)
-        with fsspec.open(f"{folder}/model.safetensors", "rb") as file:
-            content = file.read()
+        folder = ModelFolder.load(folder_or_hub_id, embeddings)
+        model = cls(folder.config, folder.vocabulary)
         try:
-            model.load_state_dict(safetensors.torch.load(content))
-        except SafetensorError as error:
-            raise ValueError(f"{folder}/model.safetensors cannot be read: {error}; export the model anew") from error
+            model.load_state_dict(folder.weights)
         except RuntimeError as error:
-            raise ValueError(f"{folder}/model.safetensors does not fit its config.json: {error}") from error
+            raise ValueError(f"{folder_or_hub_id}: model.safetensors does not fit config.json: {error}") from error
         return model.eval().to(device)
 
 
 def unit_pixels(pixels: Tensor) -> Tensor:
-    """Pixels as float in [0, 1]: uint8 divided by 255, float as it is; ValueError for other types."""
+    """Pixels as float32 in [0, 1]: uint8 divided by 255, floats as they are; ValueError for other types."""
     if pixels.dtype == torch.uint8:
         return pixels.float() / 255
     if not pixels.is_floating_point():
         raise ValueError(f"pixels are {pixels.dtype}; use uint8 in [0, 255] or float in [0, 1]")
-    return pixels
+    return pixels.float()
 
 
-def _read_record(folder: str) -> dict[str, Any]:
-    try:
-        with fsspec.open(f"{folder}/config.json", "rb") as file:
-            record = json.loads(file.read(1_000_000))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no config.json; give a folder that `python -m jobs.export` wrote") from error
-    if record.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{folder} has format {record.get('format_version')}; this version reads {FORMAT_VERSION}")
-    return record
-
-
-def _resolve(folder_or_hub_id: str) -> str:
-    filesystem, path = fsspec.url_to_fs(folder_or_hub_id)
-    if filesystem.exists(path):
-        return folder_or_hub_id.rstrip("/")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", folder_or_hub_id):
-        return snapshot_download(folder_or_hub_id, allow_patterns=["*.json", "*.safetensors", "*.parquet"])
-    raise ValueError(f"{folder_or_hub_id} is neither a folder nor a hub id such as name/model")
+def _check_range(pixels: Tensor) -> None:
+    """ValueError unless float pixels lie in [0, 1], up to the rounding of a resize."""
+    if not pixels.numel():
+        return
+    low, high = (float(value) for value in pixels.aminmax())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        raise ValueError(
+            f"float pixels lie in [{low:g}, {high:g}]; they must be finite and in [0, 1]: divide by 255, or clamp"
+        )

@@ -1,6 +1,6 @@
 """Named configurations: `PRESETS["digits-32"]` is a complete TrainConfig; a variant is `dataclasses.replace` of one."""
 
-from spae.ablations import ABLATIONS, same
+from spae.ablations import ABLATIONS, raw_table, same
 from spae.config import (
     DataConfig,
     DiscriminatorConfig,
@@ -41,7 +41,13 @@ DIGITS_32 = TrainConfig(
         perceptual_weight=0.0,
     ),
     optimizer=OptimizerConfig(
-        learning_rate=4e-3, betas=(0.0, 0.99), warmup_steps=40, cooldown_steps=200, gradient_clip=1.0, ema_decay=0.98
+        learning_rate=4e-3,
+        betas=(0.0, 0.99),
+        warmup_steps=40,
+        timescale_steps=40,
+        cooldown_steps=200,
+        gradient_clip=1.0,
+        ema_decay=0.98,
     ),
     data=DataConfig(batch_size=32, streams=8, crop_scale=(1.0, 1.0), flip=False),
     precision="bfloat16",
@@ -53,5 +59,5 @@ PRESETS: dict[str, TrainConfig] = {
     "mnist-32": MNIST_32,
     "image-128": IMAGE_128,
     "image-256": IMAGE_256,
-    **{f"image-128-{name}": change(IMAGE_128) for name, change in ABLATIONS.items() if change is not same},
+    **{f"image-128-{name}": row(IMAGE_128) for name, row in ABLATIONS.items() if row.change not in (same, raw_table)},
 }

@@ -5,7 +5,6 @@ r-th position, r = h / n, beginning at r // 2: the layers of 1, 2, 4 and 8 in 16
 quantized together (facts 1, equation 1).
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spae.config import Grid
+from spae.config import Grid, check_divides
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenPyramid:
-    """Token ids of a batch, coarse to fine: `layers[l]` is int64 (B, *grid) with ids of vocabulary rows."""
+    """Token ids of a batch, coarse to fine: `layers[l]` is int64 (B, *grid) with ids of vocabulary rows.
+
+    Two are equal where their grids and all ids are.
+    """
 
     layers: tuple[Tensor, ...]
 
@@ -82,9 +84,20 @@ class TokenPyramid:
         """The same ids on another device."""
         return TokenPyramid(tuple(layer.to(device) for layer in self.layers))
 
-    def __getitem__(self, samples: slice) -> "TokenPyramid":
-        """The pyramids of some samples."""
+    def __getitem__(self, samples: int | slice) -> "TokenPyramid":
+        """The pyramids of some samples; of one, a batch of one. IndexError for a number beyond the batch."""
+        if isinstance(samples, int):
+            number = range(len(self))[samples]
+            samples = slice(number, number + 1)
         return TokenPyramid(tuple(layer[samples] for layer in self.layers))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TokenPyramid):
+            return NotImplemented
+        pairs = zip(self.layers, other.layers, strict=False)
+        return self.depth == other.depth and all(torch.equal(one, two.to(one.device)) for one, two in pairs)
+
+    __hash__ = None  # type: ignore[assignment]  # tensors can change
 
 
 def check_layers(layers: int | None, depth: int) -> int:
@@ -98,22 +111,12 @@ def check_layers(layers: int | None, depth: int) -> int:
 
 def positions(grid: Grid, latent_grid: Grid) -> Tensor:
     """Raster positions int64 (n,) of a layer's tokens in the latent grid (equation 1)."""
-    if len(grid) != len(latent_grid) or any(h < n or h % n for n, h in zip(grid, latent_grid, strict=False)):
-        raise ValueError(f"grid {grid} does not divide the latent grid {latent_grid}")
+    check_divides(grid, latent_grid)
     axes = [torch.arange(n) * (h // n) + (h // n) // 2 for n, h in zip(grid, latent_grid, strict=True)]
     raster = torch.zeros(1, dtype=torch.int64)
     for axis, side in zip(axes, latent_grid, strict=True):
         raster = (raster[:, None] * side + axis).flatten()
     return raster
-
-
-def check_grids(grids: Sequence[Grid], latent_grid: Grid) -> None:
-    """ValueError unless sides never shrink from layer to layer and every grid divides the latent grid."""
-    for coarse, fine in itertools.pairwise(grids):
-        if any(a > b for a, b in zip(coarse, fine, strict=True)):
-            raise ValueError(f"grid {coarse} is followed by the smaller {fine}; layers go coarse to fine")
-    for grid in grids:
-        positions(grid, latent_grid)
 
 
 def disjoint_groups(grids: Sequence[Grid], latent_grid: Grid) -> list[list[int]]:

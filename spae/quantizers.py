@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from spae.codebook.frozen import Codebook
-from spae.config import Grid
-from spae.pyramid import TokenPyramid, check_grids, check_layers, disjoint_groups, nearest_covered, positions
+from spae.config import Grid, check_grids
+from spae.pyramid import TokenPyramid, check_layers, disjoint_groups, nearest_covered, positions
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Quantizer(nn.Module):
             expected = (self.codebook.width, *self.latent_grid)
             raise ValueError(f"latents of shape {tuple(latents.shape)} must be (B, {', '.join(map(str, expected))})")
         kept = check_layers(layers, len(self.grids))
-        z = latents.flatten(2).transpose(1, 2).float()  # (B, P, C)
+        z = latents.flatten(2).transpose(1, 2)  # (B, P, C)
+        z = z if z.dtype == torch.float64 else z.float()
         total, count = torch.zeros_like(z), z.new_zeros(z.shape[1], 1)
         ids: list[Tensor] = []
         inputs: list[Tensor] = []
@@ -90,8 +91,8 @@ class Quantizer(nn.Module):
             where = [self.layer_positions(layer) for layer in group]
             together = torch.cat(where)
             z_group = self.layer_input(z[:, together], total[:, together].detach(), count[together])
-            chosen = self.codebook.nearest(z_group.detach().reshape(-1, z.shape[2])).view(z.shape[0], -1)
-            total = total.index_add(1, together, self.codebook.embed(chosen))
+            chosen = self.codebook.nearest(z_group.detach().flatten(0, 1)).view(len(z), len(together))
+            total = total.index_add(1, together, self.codebook.embed(chosen).to(z.dtype))
             count = count.index_add(0, together, count.new_ones(len(together), 1))
             after = self.combine(total[:, together], count[together])
             sizes = [len(one) for one in where]
@@ -170,3 +171,11 @@ QUANTIZERS: dict[str, type[Quantizer]] = {
     "residual": ResidualQuantizer,
     "vector": VectorQuantizer,
 }
+"""By the name that a configuration gives."""
+
+
+def make_quantizer(name: str, codebook: Codebook, grids: Sequence[Grid]) -> Quantizer:
+    """The quantizer of this name; ValueError for one that is none."""
+    if name not in QUANTIZERS:
+        raise ValueError(f"quantizer={name!r} must be one of {', '.join(QUANTIZERS)}")
+    return QUANTIZERS[name](codebook, grids)

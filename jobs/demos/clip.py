@@ -26,9 +26,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from spae.clip.guide import image_features, load_clip, prompt_features
-from spae.data.loader import load_pictures, read_samples
+from spae.data.augmentation import load_pictures
 from spae.data.publishing import publish
 from spae.data.records import load_class_names, load_index
+from spae.data.tar import read_samples
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ from spae.data.order import StreamOrder
 from spae.data.publishing import join, publish
 from spae.model import SPAE, unit_pixels
 from spae.training.losses import pixel_loss
-from spae.training.step import StepResult, TrainState
+from spae.training.state import TrainState
+from spae.training.step import StepResult
+from spae.training.telemetry import suspects
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +60,14 @@ class Progress:
     def _restart(self) -> None:
         self.usage = self._no_usage()
         self.skipped = torch.zeros((), device=self.state.model.device)
-        self.suspects: list[tuple[Tensor, Sequence[str]]] = []
+        self.doubtful: list[tuple[Tensor, Tensor, Tensor, Sequence[str]]] = []
         self.started, self.first_step = time.monotonic(), self.state.step
 
     def update(self, result: StepResult, keys: Sequence[str]) -> None:
         """Take note of a step on this worker's samples, without waiting for the device."""
         self.usage.update(result.quantized.tokens)
         self.skipped = self.skipped + result.terms["skipped"]
-        self.suspects.append((result.finite, keys))
+        self.doubtful.append((result.loss_finite, result.samples_finite, result.terms["culprits"], keys))
 
     def log(self, terms: dict[str, Tensor]) -> list[str]:
         """One line and one row of the history; word usage is that of this worker's samples since the last one.
@@ -83,9 +85,10 @@ class Progress:
         return found
 
     def _name_suspects(self) -> None:
-        for finite, keys in self.suspects:
-            if not bool(finite):
-                logger.warning("a loss was not finite; samples %s", ", ".join(keys[:_KEYS_NAMED]))
+        for loss_finite, samples_finite, culprits, keys in self.doubtful:
+            if not bool(loss_finite) and (blamed := suspects(keys, samples_finite, float(culprits))):
+                known = "by" if float(culprits) else "perhaps by"
+                logger.warning("a loss was not finite, %s samples %s", known, ", ".join(blamed[:_KEYS_NAMED]))
         if (skipped := int(self.skipped)) and self.rank == 0:
             steps = self.state.step - self.first_step
             logger.warning("%d of %d steps were skipped: a loss or gradient was not finite", skipped, steps)

@@ -58,9 +58,12 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, queries: Tensor) -> Tensor:
-        """Ids int64 (N,) of the words closest to queries (N, C): those of an fp64 search, ties to the lowest id."""
-        if queries.ndim != 2 or queries.shape[1] != self.width:
-            raise ValueError(f"queries of shape {tuple(queries.shape)} must be (N, {self.width})")
+        """Ids int64 (N,) of the words closest to queries (N, C): those of an fp64 search, ties to the lowest id.
+
+        A query that is not finite has no nearest word and gets id 0.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.width or not queries.is_floating_point():
+            raise ValueError(f"queries {tuple(queries.shape)} {queries.dtype} must be float (N, {self.width})")
         return nearest_rows(queries, Table(self.embeddings, self.half_squares))
 
     def cross_entropy(self, queries: Tensor, targets: Tensor) -> Tensor:

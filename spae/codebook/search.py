@@ -39,14 +39,17 @@ class Table:
 def nearest_rows(queries: Tensor, table: Table) -> Tensor:
     """Ids int64 (N,) of the rows closest to queries (N, C): those of an fp64 search, ties to the lowest id.
 
-    Each search is given the queries that the one before it could not settle; the last settles all.
+    Each search is given the queries that the one before it could not settle; the last settles all. Queries that are not
+    finite are near no row: they get id 0, without a search. float64 queries are searched as such.
     """
-    queries = queries.float()
+    searches = [(_screen_in_fp64, _BLOCK_QUERIES), (_search_exhaustively, _BLOCK_QUERIES)]
+    if queries.dtype != torch.float64:
+        queries = queries.float()
+        searches.insert(0, (_screen, _BLOCK_QUERIES))
+        if has_kernels(queries.device):
+            searches.insert(0, (_screen_fused, _FUSED_QUERIES))
     ids = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    unsettled = torch.arange(len(queries), device=queries.device)
-    searches = [(_screen, _BLOCK_QUERIES), (_screen_in_fp64, _BLOCK_QUERIES), (_search_exhaustively, _BLOCK_QUERIES)]
-    if has_kernels(queries.device):
-        searches.insert(0, (_screen_fused, _FUSED_QUERIES))
+    unsettled = queries.isfinite().all(1).nonzero()[:, 0]
     for search, size in searches:
         left = []
         for rows in unsettled.split(size) if len(unsettled) else ():

@@ -82,15 +82,23 @@ class ProjectedCodebook(TrainableCodebook):
 
 
 class CosineCodebook(Codebook):
-    """Search by cosine, as LQAE does: queries and rows at unit length; the embeddings themselves are the table's."""
+    """Search by cosine, as LQAE does: queries and rows at unit length; the embeddings themselves are the table's.
+
+    Lengths are taken in float64, so that rows of one direction have one unit row, and their tie goes to the lowest id.
+    A multiple whose numbers float32 has rounded is no longer of quite the same direction, and may win.
+    """
 
     def __init__(self, embeddings: Tensor, temperature: float = 1.0) -> None:
         super().__init__(embeddings, temperature)
-        self.unit = Codebook(F.normalize(self.embeddings, dim=1))
+        self.unit = Codebook(_unit(self.embeddings))
 
     def nearest(self, queries: Tensor) -> Tensor:
         """Ids (N,) of the words with the highest cosine to queries (N, C), ties to the lowest id."""
-        return self.unit.nearest(F.normalize(queries.float(), dim=1))
+        return self.unit.nearest(_unit(queries))
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.double(), dim=1).float()
 
 
 def make_codebook(config: SPAEConfig, embeddings: Tensor, temperature: float) -> Codebook:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from spae.data.loader import Sample, samples_of
 from spae.data.media import MediaError, decode_image, fit_image
 from spae.data.records import ShardInfo
+from spae.data.tar import Sample, samples_of
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 

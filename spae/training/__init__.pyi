@@ -1,4 +1,4 @@
 from .objective import Guidance as Guidance
 from .objective import Objective as Objective
-from .step import TrainState as TrainState
+from .state import TrainState as TrainState
 from .step import train_step as train_step

@@ -1,6 +1,7 @@
 """The opponent of the tokenizer in training: a discriminator, its optimizer and LeCAM's running averages.
 
-Everything here runs in float32, whatever the tokenizer's precision.
+Parameters, averages and losses are float32; the products inside the discriminator are what the caller's autocast
+region makes them, which on a GPU is bfloat16 where the run asks for it.
 """
 
 from typing import Any
@@ -40,10 +41,9 @@ class Adversary:
 
     def adversarial_loss(self, reconstruction: Tensor) -> Tensor:
         """The tokenizer's adversarial loss (L_GAN of equation 8), without gradient to the discriminator."""
-        self.discriminator.requires_grad_(False)
-        loss = generator_loss(self.discriminator(reconstruction.float()).float())
-        self.discriminator.requires_grad_(True)
-        return loss
+        frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        logits = torch.func.functional_call(self.discriminator, frozen, (reconstruction.float(),))
+        return generator_loss(logits.float())
 
     def losses(self, pixels: Tensor, reconstruction: Tensor, step: int) -> tuple[Tensor, Terms]:
         """The discriminator's loss on real pixels and reconstructions (B, 3, *S), and its terms.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from spae.codebook.frozen import Codebook
+from spae.collectives import mean_over_ranks
 
 _BLOCK_SCORES = 16_777_216  # 64 MB in fp32
 _FLOOR = 1e-5  # MaskGIT's, in the logarithm of the mean: at a word that nobody chose its slope would be infinite
@@ -115,8 +116,10 @@ def perceptual_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
 def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Tensor:
     """MaskGIT's entropy loss on softmax(-|z - e|^2 / temperature): mean entropy of a latent minus that of the mean.
 
+    The mean is that of the latents of all ranks, so that the mean of the ranks' losses is the loss of the global batch.
+
     Args:
-        latents: (N, C).
+        latents: (N, C), as many on every rank.
         rows: the table (K, C); gradients go to both.
         temperature: 0.01 in MaskGIT.
 
@@ -126,7 +129,7 @@ def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Te
     for block in latents.split(max(1, _BLOCK_SCORES // len(rows))):
         sure, shares = checkpoint(_entropies, block, rows, temperature, use_reentrant=False)
         entropy, mean = entropy + sure, mean + shares
-    mean = mean / len(latents)
+    mean = mean_over_ranks(mean / len(latents))
     return entropy / len(latents) + (mean * (mean + _FLOOR).log()).sum()
 
 

@@ -11,7 +11,7 @@ from spae.codebook.variants import TrainableCodebook
 from spae.collectives import Terms
 from spae.config import ObjectiveConfig
 from spae.data.batch import Batch
-from spae.model import SPAE
+from spae.model import SPAE, TrainingPass
 from spae.quantizers import Quantized
 from spae.training.adversary import Adversary
 from spae.training.losses import (
@@ -63,9 +63,10 @@ class Objective:
         return len(self.config.semantic_thresholds) if self.guidance else 0
 
     def appearance(
-        self, reconstruction: Tensor, pixels: Tensor, commitment: Tensor, adversary: Adversary | None = None
+        self, model: SPAE, forward: TrainingPass, pixels: Tensor, adversary: Adversary | None = None
     ) -> Terms:
         """The terms of equation 8 and their weighted sum `appearance`; pixels (B, 3, *S) in [0, 1]."""
+        reconstruction, commitment = forward.reconstruction, self._commitment(model, forward)
         terms = {"pixel": pixel_loss(reconstruction, pixels), "commitment": commitment}
         total = terms["pixel"] + self.config.commitment_weight * commitment
         if self.perceptual is not None:
@@ -76,45 +77,54 @@ class Objective:
             total = total + self.config.adversarial_weight * terms["adversarial"]
         return {**terms, "appearance": total}
 
-    def commitment(self, model: SPAE, z: Tensor, quantized: Quantized) -> Tensor:
+    def _commitment(self, model: SPAE, forward: TrainingPass) -> Tensor:
         """Commitment in the configured reduction (facts 8.7)."""
-        total = commitment_loss(z, quantized.layer_estimates, _positions(model))
+        total = commitment_loss(forward.latents, forward.quantized.layer_estimates, _positions(model))
         if self.config.commitment_reduction == "element":
-            return total / z.shape[1]
+            return total / forward.latents.shape[1]
         return total / model.codebook.radius_squared
 
-    def table(self, model: SPAE, z: Tensor, quantized: Quantized) -> Terms:
-        """The terms that move a trainable table, and their weighted sum `table`; nothing where none is weighed."""
-        terms: Terms = {}
+    def codebook_terms(self, model: SPAE, forward: TrainingPass) -> Terms:
+        """The terms that move a trainable table, and their weighted sum `codebook_total`; nothing where none counts."""
+        z, terms = forward.latents, Terms()
         if self.config.codebook_weight:
-            drawn = codebook_loss(z, quantized.layer_estimates, _positions(model)) / z.shape[1]
-            terms |= {"codebook": drawn, "table": self.config.codebook_weight * drawn}
+            drawn = codebook_loss(z, forward.quantized.layer_estimates, _positions(model)) / z.shape[1]
+            terms |= {"codebook": drawn, "codebook_total": self.config.codebook_weight * drawn}
         if self.config.entropy_weight and isinstance(model.codebook, TrainableCodebook):
             terms["entropy"] = entropy_loss(z.flatten(2).transpose(1, 2).flatten(0, 1), model.codebook.rows())
-            terms["table"] = terms.get("table", 0) + self.config.entropy_weight * terms["entropy"]
+            weighted = self.config.entropy_weight * terms["entropy"]
+            terms["codebook_total"] = terms.get("codebook_total", 0) + weighted
         return terms
 
     def semantic(self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized) -> Terms:
-        """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool."""
-        targets, told = self._draw_targets(model, batch, pixels, quantized)
+        """The semantic loss, with each guided layer's mean pool size and how often its word lies in the pool.
+
+        ValueError where the features are of other words than the model's.
+        """
+        targets, pools = self._draw_targets(model, batch, pixels, quantized)
         loss = semantic_loss(model.codebook, quantized.layer_inputs[: self.guided_layers], targets)
-        return {"semantic": loss, **told}
+        return {"semantic": loss, **pools}
 
     @torch.inference_mode()
     def _draw_targets(
         self, model: SPAE, batch: Batch, pixels: Tensor, quantized: Quantized
     ) -> tuple[list[Tensor], Terms]:
         assert self.guidance is not None
+        if len(self.guidance.semantics) != len(model.codebook):
+            raise ValueError(
+                f"the guidance has features of {len(self.guidance.semantics)} words, and the model's codebook holds "
+                f"{len(model.codebook)}; give those of model.vocabulary"
+            )
         scores = similarity(self.guidance.image_features(pixels), self.guidance.semantics)
         thresholds, sizes = self.config.semantic_thresholds, model.config.layer_sizes[: self.guided_layers]
         draws = batch.draws.split(list(sizes), 1)
         targets = [sample_targets(scores, rho, drawn) for rho, drawn in zip(thresholds, draws, strict=True)]
-        pools, told = pool_sizes(scores, thresholds).float().mean(0), {}
+        mean_sizes, pools = pool_sizes(scores, thresholds).float().mean(0), {}
         for layer, threshold in enumerate(thresholds):
             hits = in_pool(scores, quantized.tokens.layers[layer].flatten(1), threshold)
-            told[f"pool_size/{layer + 1}"] = pools[layer]
-            told[f"pool_hit/{layer + 1}"] = hits.float().mean()
-        return targets, told
+            pools[f"pool_size/{layer + 1}"] = mean_sizes[layer]
+            pools[f"pool_hit/{layer + 1}"] = hits.float().mean()
+        return targets, pools
 
 
 def _positions(model: SPAE) -> list[Tensor]:

@@ -27,7 +27,8 @@ from spae.data.batch import Batch
 from spae.model import SPAE
 from spae.presets import PRESETS
 from spae.training.objective import Guidance, Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json

@@ -22,7 +22,8 @@ from spae.clip.pools import sample_targets
 from spae.codebook.frozen import Codebook, default_temperature
 from spae.model import SPAE
 from spae.training.objective import Guidance, Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 from tests.benchmarks.bench import Contestant, Row, print_table, timed, write_json

@@ -4,7 +4,8 @@ import torch
 
 from spae.data.batch import Batch
 from spae.training.objective import Guidance, Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from tests import tiny_spae
 from tests.benchmarks import plain
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from pipelines.images import main
 from pipelines.verify import main as verify
-from spae.data.loader import read_samples
 from spae.data.records import load_classes, load_index
+from spae.data.tar import read_samples
 from tests.image_layouts import (
     SYNSETS,
     add_links,

@@ -44,6 +44,34 @@ def test_more_thresholds_than_layers_are_refused():
         TrainConfig(model=small, objective=ObjectiveConfig(semantic_thresholds=(0.9,) * 6))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be above 0"),
+        ({"table_size": 0}, "table_size=0 must be at least 2"),
+        ({"embedding_width": 0}, "embedding_width=0 must be at least 1"),
+        ({"search": "manhattan"}, "search='manhattan' must be one of euclidean, cosine"),
+        ({"grids": ((2, 2), (1, 1), (16, 16))}, r"\(2, 2\) is followed by the smaller \(1, 1\)"),
+        ({"grids": ((3, 3), (16, 16))}, r"\(3, 3\) does not divide the latent grid"),
+        ({"grids": ((1,), (16, 16))}, r"\(1,\) does not divide"),
+    ],
+)
+def test_models_that_cannot_be_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SPAEConfig(), **changes)
+    with pytest.raises(ValueError, match=message):
+        from_dict(SPAEConfig, changes)
+
+
+def test_a_batch_that_trains_nothing_is_refused():
+    preset = PRESETS["digits-32"]
+    with pytest.raises(ValueError, match=r"batch_size=2 must be at least 3.*latent_statistics=channel"):
+        dataclasses.replace(preset, data=dataclasses.replace(preset.data, batch_size=2))
+    channel = dataclasses.replace(preset.model, latent_statistics="channel")
+    assert dataclasses.replace(preset, model=channel, data=dataclasses.replace(preset.data, batch_size=1))
+
+
 def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PRESETS["digits-32"].steps = 1

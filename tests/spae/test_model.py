@@ -78,7 +78,8 @@ def test_decode_takes_any_number_of_layers(model, pixels, layers):
 
 
 def test_decoding_tokens_is_the_forward_pass(model, pixels):
-    reconstruction, _, quantized = model(pixels)
+    forward = model(pixels)
+    reconstruction, quantized = forward.reconstruction, forward.quantized
     torch.testing.assert_close(
         model.decode(quantized.tokens), reconstruction.clamp(0, 1).detach(), atol=1e-5, rtol=1e-5
     )
@@ -88,6 +89,58 @@ def test_decoding_tokens_is_the_forward_pass(model, pixels):
 def test_unusable_pixels_are_named(model, wrong):
     with pytest.raises(ValueError, match=r"must be \(B, 3, 16, 16\)|use uint8"):
         model.encode(wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_any_width_are_the_same_picture(model, pixels, dtype):
+    rounded = pixels.to(dtype)
+    assert model.encode(rounded) == model.encode(rounded.float())
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda pixels: pixels * 255, lambda pixels: pixels - 1, lambda pixels: pixels * torch.nan]
+)
+def test_floats_outside_the_unit_interval_are_named(model, pixels, wrong):
+    with pytest.raises(ValueError, match=r"must be finite and in \[0, 1\]"):
+        model.encode(wrong(pixels))
+
+
+def test_an_empty_batch_is_an_empty_pyramid(model, pixels):
+    for nothing in (pixels[:0], (pixels[:0] * 255).to(torch.uint8), []):
+        pyramid = model.encode(nothing)
+        assert (len(pyramid), pyramid.grids) == (0, tiny_spae.CONFIG.grids)
+        assert model.decode(pyramid).shape == (0, 3, 16, 16)
+
+
+def test_words_are_those_of_the_stored_statistics_in_training_mode_too(model, pixels):
+    training = copy.deepcopy(model).train()
+    before = {name: tensor.clone() for name, tensor in training.state_dict().items()}
+    assert training.encode(pixels) == model.encode(pixels)
+    assert torch.equal(training.decode(model.encode(pixels)), model.decode(model.encode(pixels)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.state_dict().items())
+    assert training.training
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_whose_words_were_rounded_is_refused(model, pixels, dtype):
+    rounded = copy.deepcopy(model).to(dtype)
+    for use in (lambda: rounded.encode(pixels), lambda: rounded.decode(model.encode(pixels)), lambda: rounded(pixels)):
+        with pytest.raises(ValueError, match=r"converted to torch\..*load it again"):
+            use()
+
+
+def test_words_that_nothing_tells_apart_are_refused():
+    one = tiny_spae.vocabulary(words=1)
+    with pytest.raises(ValueError, match="1 words of one embedding"):
+        SPAE(tiny_spae.CONFIG, one)
+    two = dataclasses.replace(tiny_spae.vocabulary(words=2), embeddings=one.embeddings.repeat(2, 1))
+    with pytest.raises(ValueError, match="2 words of one embedding"):
+        SPAE(tiny_spae.CONFIG, two)
+
+
+def test_an_unknown_quantizer_is_named():
+    with pytest.raises(ValueError, match="quantizer='pyramids' must be one of pyramid, residual, vector"):
+        SPAE(dataclasses.replace(tiny_spae.CONFIG, quantizer="pyramids"), tiny_spae.vocabulary())
 
 
 def test_ids_outside_the_vocabulary_are_named(model, pixels):
@@ -115,8 +168,7 @@ def test_a_model_lives_in_any_file_system(model, pixels):
 
 def test_a_loaded_model_resumes_training_mode_on_request(folder, pixels):
     loaded = SPAE.from_pretrained(str(folder)).train()
-    reconstruction, _, _ = loaded(pixels)
-    reconstruction.mean().backward()
+    loaded(pixels).reconstruction.mean().backward()
     assert all(p.grad is not None for p in loaded.parameters())
 
 
@@ -189,7 +241,6 @@ def test_compiled_networks_compute_the_same(pixels):
     compiled.compile_networks()
     assert list(compiled.state_dict()) == list(model.state_dict())
     for one in (model, compiled):
-        rebuilt, _, _ = one.train()(pixels)
-        rebuilt.square().mean().backward()
+        one.train()(pixels).reconstruction.square().mean().backward()
     for (name, mine), theirs in zip(model.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)

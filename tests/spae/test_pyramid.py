@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spae.pyramid import TokenPyramid, check_grids, disjoint_groups, nearest_covered, positions
+from spae.config import check_grids
+from spae.pyramid import TokenPyramid, disjoint_groups, nearest_covered, positions
 from tests import reference
 
 PAPER = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (16, 16)]
@@ -87,3 +88,31 @@ def test_nearest_covered_is_itself_where_covered_and_the_closest_elsewhere():
     for position, found in enumerate(source.tolist()):
         distances = {c: (c // 4 - position // 4) ** 2 + (c % 4 - position % 4) ** 2 for c in covered}
         assert found == min(distances, key=lambda c: (distances[c], c))
+
+
+def test_a_sample_is_a_batch_of_one():
+    ids = torch.arange(15).view(3, 5)
+    pyramid = TokenPyramid.from_flat(ids, ((1, 1), (2, 2)))
+    assert pyramid[1].flatten().tolist() == [[5, 6, 7, 8, 9]]
+    assert pyramid[-1] == pyramid[2:3]
+    assert [len(one) for one in pyramid] == [1, 1, 1]
+    with pytest.raises(IndexError):
+        _ = pyramid[3]
+
+
+def test_pyramids_are_equal_where_all_ids_are():
+    ids = torch.arange(15).view(3, 5)
+    pyramid = TokenPyramid.from_flat(ids, ((1, 1), (2, 2)))
+    assert pyramid == TokenPyramid.from_flat(ids.clone(), ((1, 1), (2, 2)))
+    assert pyramid != TokenPyramid.from_flat(ids + 1, ((1, 1), (2, 2)))
+    assert pyramid != pyramid.prefix(1)
+    assert pyramid != "pyramid"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(pyramid)
+
+
+def test_arrays_and_back():
+    pyramid = TokenPyramid.from_flat(torch.arange(15).view(3, 5), ((1, 1), (2, 2)))
+    arrays = pyramid.to_arrays()
+    assert [(one.dtype.name, one.shape) for one in arrays] == [("int32", (3, 1, 1)), ("int32", (3, 2, 2))]
+    assert TokenPyramid.from_arrays(arrays) == pyramid

@@ -48,6 +48,15 @@ def test_tokens_embedded_again_are_the_forward_latents_for_every_prefix(codebook
 
 
 @pytest.mark.parametrize("name", FAMILY)
+def test_float64_latents_are_quantized_as_they_are(codebook, name):
+    z = latents(3, 6, 8, 8).double()
+    exact, rounded = (FAMILY[name](codebook, GRIDS)(one) for one in (z, z.float()))
+    assert exact.latents.dtype == exact.layer_inputs[3].dtype == torch.float64
+    assert exact.tokens == rounded.tokens
+    torch.testing.assert_close(exact.latents.float(), rounded.latents)
+
+
+@pytest.mark.parametrize("name", FAMILY)
 def test_one_full_layer_is_plain_vector_quantization(codebook, name):
     z = latents(2, 6, 4, 4)
     family, plain = FAMILY[name](codebook, [(4, 4)])(z), VectorQuantizer(codebook, [(4, 4)])(z)

@@ -3,7 +3,8 @@ import torch
 from jobs.training.progress import Progress
 from spae.pyramid import TokenPyramid
 from spae.quantizers import Quantized
-from spae.training.step import StepResult, TrainState
+from spae.training.state import TrainState
+from spae.training.step import StepResult
 from tests import tiny_spae
 
 
@@ -18,8 +19,9 @@ def step(told, words, *, finite=True, keys=("a", "b")):
     quantized = Quantized(torch.zeros(1), TokenPyramid(layers), (), ())
     terms = {f"latent_radius/{number}": torch.tensor(1.0) for number in range(1, 5)}
     terms |= {"pixel": torch.tensor(0.1), "commitment": torch.tensor(1.0), "repeats": torch.tensor(0.1)}
-    terms["skipped"] = torch.tensor(float(not finite))
-    told.update(StepResult(terms, quantized, torch.tensor(finite)), keys)
+    terms |= {"skipped": torch.tensor(float(not finite)), "culprits": torch.tensor(float(not finite))}
+    samples_finite = torch.tensor([finite, True])
+    told.update(StepResult(terms, quantized, torch.tensor(finite), samples_finite), keys)
     told.state.step += 1
     told.state.seen += 8
     return terms
@@ -31,7 +33,7 @@ def test_samples_of_a_step_that_was_not_finite_are_named_at_the_next_line(tmp_pa
     step(told, [1, 2, 3])
     terms = step(told, [1, 2, 3], finite=False, keys=("bad-key", "its-neighbour"))
     told.log(terms)
-    assert "a loss was not finite; samples bad-key, its-neighbour" in caplog.text
+    assert "a loss was not finite, by samples bad-key\n" in caplog.text
     assert "1 of 2 steps were skipped" in caplog.text
     assert told.history[-1]["skipped"] == 1
     caplog.clear()

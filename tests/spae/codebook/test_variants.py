@@ -21,6 +21,14 @@ def test_cosine_search_is_that_of_normalised_rows(rows):
     assert torch.equal(codebook.embed(expected), rows[expected])
 
 
+def test_of_words_in_one_direction_the_lowest_id_is_found():
+    """Multiples that float32 holds exactly; with lengths in float32 many of these queries got a higher id."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-999, 1_000, (250, 16), generator=generator).float()
+    codebook = CosineCodebook(torch.cat([rows, rows * 3, rows * 7, rows / 16]))
+    assert int(codebook.nearest(torch.randn(2_000, 16, generator=generator)).max()) < 250
+
+
 def test_a_learned_codebook_starts_with_the_variance_of_maskgit():
     codebook = LearnedCodebook(1_024, 256)
     assert float(codebook.weight.detach().var()) == pytest.approx(1 / 1_024, rel=0.02)

@@ -14,7 +14,8 @@ from spae.model import SPAE, unit_pixels
 from spae.presets import PRESETS
 from spae.training.losses import pixel_loss
 from spae.training.objective import Guidance, Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from tests import tiny_spae
 from tests.photographs import crops
 

@@ -1,15 +1,12 @@
 import dataclasses
 import functools
 import itertools
-import os
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from spae.clip.guide import image_features, load_clip
 from spae.codebook.frozen import Codebook
-from spae.config import OptimizerConfig
 from spae.data.batch import Batch
 from spae.data.loader import BatchPlan, batches
 from spae.data.order import DataPosition, StreamOrder
@@ -17,9 +14,10 @@ from spae.data.records import load_index
 from spae.model import SPAE, unit_pixels
 from spae.training.losses import commitment_loss
 from spae.training.objective import Guidance, Objective
-from spae.training.step import TrainState, ema_decay, learning_rate, train_step, update_average
+from spae.training.state import TrainState
+from spae.training.step import train_step
 from tests import tiny_models, tiny_spae
-from tests.clusters import free_port
+from tests.ranks import on_ranks
 
 CONFIG = tiny_spae.TRAINING
 
@@ -45,29 +43,6 @@ def run(state, objective, plan, steps, config=CONFIG):
     return [train_step(state, objective, batch, config).terms for batch in some]
 
 
-def test_the_schedule_warms_up_decays_and_cools_down():
-    config = OptimizerConfig(learning_rate=1e-4, warmup_steps=5_000, cooldown_steps=50_000)
-    rates = {
-        step: learning_rate(step, 450_000, config) for step in (0, 2_499, 4_999, 19_999, 399_999, 424_999, 450_000)
-    }
-    assert rates[0] == pytest.approx(1e-4 / 5_000)
-    assert rates[2_499] == pytest.approx(0.5e-4)
-    assert rates[4_999] == pytest.approx(1e-4)
-    assert rates[19_999] == pytest.approx(1e-4 * (5_000 / 20_000) ** 0.5)
-    assert rates[424_999] == pytest.approx(1e-4 * (5_000 / 425_000) ** 0.5 * 25_001 / 50_000)
-    assert rates[450_000] == 0
-
-
-def test_the_average_follows_the_formula():
-    model, average = tiny_spae.model(0), tiny_spae.model(1)
-    before = {name: tensor.clone() for name, tensor in average.state_dict().items()}
-    update_average(average, model, 0.9)
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(average.state_dict()[name], 0.9 * before[name] + 0.1 * tensor)
-    assert ema_decay(0, CONFIG.optimizer) == pytest.approx(0.1)
-    assert ema_decay(10_000, CONFIG.optimizer) == CONFIG.optimizer.ema_decay
-
-
 def test_the_table_is_shared_and_never_trained(index):
     state = new_state()
     before = state.model.codebook.embeddings.clone()
@@ -83,17 +58,17 @@ def test_the_appearance_loss_is_pixels_and_relative_commitment(index):
     state, batch = new_state(), next(batches(plan(index)))
     objective = Objective(CONFIG.objective, None)
     model = state.model.train()
-    reconstruction, z, quantized = model(batch.pixels)
-    terms = objective.appearance(reconstruction, unit_pixels(batch.pixels), objective.commitment(model, z, quantized))
+    forward = model(batch.pixels)
+    terms = objective.appearance(model, forward, unit_pixels(batch.pixels))
     table = model.codebook.embeddings.double()
     radius = (table - table.mean(0)).square().sum(1).mean()
     where = [model.quantizer.layer_positions(layer) for layer in range(4)]
-    estimates = [estimate.double() for estimate in quantized.layer_estimates]
-    relative = commitment_loss(z.detach().double(), estimates, where) / radius
-    pixel = (reconstruction.detach().double() - batch.pixels.double() / 255).square().mean()
+    estimates = [estimate.double() for estimate in forward.quantized.layer_estimates]
+    relative = commitment_loss(forward.latents.detach().double(), estimates, where) / radius
+    pixel = (forward.reconstruction.detach().double() - batch.pixels.double() / 255).square().mean()
     assert float(terms["appearance"].detach()) == pytest.approx(float(pixel + 0.01 * relative), rel=1e-5)
     element = dataclasses.replace(CONFIG.objective, commitment_reduction="element")
-    by_element = Objective(element, None).commitment(model, z, quantized)
+    by_element = Objective(element, None).appearance(model, forward, unit_pixels(batch.pixels))["commitment"]
     assert float(by_element.detach()) == pytest.approx(float(relative * radius / 12), rel=1e-5)
 
 
@@ -157,10 +132,10 @@ def test_guidance_draws_the_words_to_the_pools(tmp_path, guidance):
 def test_the_dynamic_weight_is_capped_by_its_running_median(index, guidance):
     config = guided(dynamic_weight_cap=1.5)
     state = new_state(config)
-    state.weights[50:100] = 1e-6
+    state.dynamic_weights[50:100] = 1e-6
     terms = run(state, Objective(config.objective, guidance), plan(index, draws=5), 1, config)
     assert float(terms[0]["dynamic_weight"]) == pytest.approx(1.5e-6)
-    assert float(state.weights[0]) == pytest.approx(1.5e-6)
+    assert float(state.dynamic_weights[0]) == pytest.approx(1.5e-6)
 
 
 def test_a_fixed_weight_is_one(index, guidance):
@@ -169,35 +144,38 @@ def test_a_fixed_weight_is_one(index, guidance):
     assert float(terms[0]["dynamic_weight"]) == 1
 
 
+@pytest.mark.parametrize("words", [20, 60])
+def test_guidance_for_other_words_than_the_codebooks_is_refused(words, index, guidance):
+    config = guided()
+    other = dataclasses.replace(guidance, semantics=guidance.semantics.repeat(2, 1)[:words])
+    with pytest.raises(ValueError, match=f"features of {words} words, and the model's codebook holds 40"):
+        run(new_state(config), Objective(config.objective, other), plan(index, draws=5), 1, config)
+
+
+def test_the_first_words_alone_can_be_guided(index, guidance):
+    config = dataclasses.replace(guided(), model=dataclasses.replace(CONFIG.model, table_size=20))
+    first = dataclasses.replace(guidance, semantics=guidance.semantics[:20])
+    terms = run(new_state(config), Objective(config.objective, first), plan(index, draws=5), 2, config)
+    assert all(float(one["skipped"]) == 0 for one in terms)
+
+
 def test_guidance_is_needed_where_it_is_weighed():
     with pytest.raises(ValueError, match="semantic_weight=0"):
         Objective(guided().objective, None)
     assert Objective(guided(0.0).objective, None).guided_layers == 0
 
 
-def _train_on_rank(rank, port, split, queue):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def _train_on_rank(rank, split):
     state = new_state()
     terms = run(state, Objective(CONFIG.objective, None), plan(split, rank, 2), 6)
-    if rank == 0:
-        weights = {name: tensor.numpy() for name, tensor in state.average.state_dict().items()}
-        queue.put((weights, [float(one["appearance"]) for one in terms]))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    weights = {name: tensor.numpy() for name, tensor in state.average.state_dict().items()}
+    return weights, [float(one["appearance"]) for one in terms]
 
 
 @pytest.mark.slow
 def test_two_ranks_train_the_model_of_one(index):
     """Equal up to the rounding of the reductions: statistics, losses and gradients are those of the global batch."""
-    context = torch.multiprocessing.get_context("spawn")
-    queue, port = context.SimpleQueue(), free_port()
-    workers = [context.Process(target=_train_on_rank, args=(r, port, index, queue)) for r in (0, 1)]
-    for worker in workers:
-        worker.start()
-    weights, losses = queue.get()
-    for worker in workers:
-        worker.join()
+    weights, losses = on_ranks(_train_on_rank, index)[0]
     state = new_state()
     terms = run(state, Objective(CONFIG.objective, None), plan(index), 6)
     assert losses == pytest.approx([float(one["appearance"]) for one in terms], rel=1e-3)

@@ -13,7 +13,9 @@ from spae.data.records import load_index
 from spae.model import SPAE
 from spae.training import step as training
 from spae.training.objective import Objective
-from spae.training.step import TrainState, train_step
+from spae.training.state import TrainState
+from spae.training.step import train_step
+from spae.training.telemetry import suspects
 from tests import tiny_models, tiny_spae
 
 SMALL = DiscriminatorConfig(base_channels=4, channel_multipliers=(2, 2), learning_rate=1e-3)
@@ -97,14 +99,24 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_is_told(index, perceptu
     pixels = bad.pixels.float() / 255
     pixels[2, 0, 3, 3] = torch.nan
     result = train_step(state, objective, dataclasses.replace(bad, pixels=pixels), CONFIG)
-    assert float(result.terms["skipped"]) == 1
-    assert not bool(result.finite)
+    assert (float(result.terms["skipped"]), float(result.terms["skipped_in_a_row"])) == (1, 1)
+    assert not bool(result.loss_finite)
+    blamed = suspects(bad.keys, result.samples_finite, float(result.terms["culprits"]))
+    assert blamed == (bad.keys[2],), "statistics mix the batch, and yet its one bad picture is known"
+    again = train_step(state, objective, dataclasses.replace(bad, pixels=pixels), CONFIG)
+    assert float(again.terms["skipped_in_a_row"]) == 2
     for kept, network in zip(before, (state.model, state.adversary.discriminator), strict=True):
         for name, tensor in network.state_dict().items():
             assert torch.equal(tensor, kept[name]), name
     after = train_step(state, objective, good, CONFIG)
-    assert float(after.terms["skipped"]) == 0
-    assert bool(after.finite)
+    assert (float(after.terms["skipped"]), float(after.terms["skipped_in_a_row"])) == (0, 0)
+    assert bool(after.loss_finite)
+
+
+def test_without_a_culprit_the_whole_batch_is_suspect():
+    finite = torch.tensor([True, True])
+    assert suspects(("a", "b"), finite, 0.0) == ("a", "b")
+    assert suspects(("a", "b"), finite, 0.5) == (), "another rank's sample is to blame"
 
 
 @pytest.mark.parametrize("judges", [(), ("cpu",)])

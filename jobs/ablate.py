@@ -137,7 +137,7 @@ def score_rows(flags: AblateFlags) -> list[dict[str, Any]]:
 
 def _score(flags: AblateFlags, missing: Sequence[tuple[str, int]]) -> None:
     from jobs.training.run_folder import RunRecord
-    from spae.clip.guide import load_clip
+    from spae.clip import load_clip
     from spae.evaluation.ablation import ClipStandIn, Splits, score_row  # torch and open_clip, when all is trained
     from spae.evaluation.few_shot import Episodes
     from spae.model import SPAE

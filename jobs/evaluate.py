@@ -19,7 +19,7 @@ import tyro
 
 from jobs.reporting.tables import comparison, score_document, text_table
 from spae import __version__
-from spae.clip.guide import load_clip, require_same_clip
+from spae.clip import load_clip, require_same_clip
 from spae.data.publishing import publish
 from spae.data.records import ShardInfo, SplitIndex, load_class_names, load_index
 from spae.data.token_table import open_token_table

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spae.data.publishing import publish
 from spae.evaluation.metrics import psnr
 from spae.model import SPAE, unit_pixels
 from spae.pyramid import TokenPyramid
@@ -247,11 +246,6 @@ def png_bytes(figure: Figure, dpi: int = DPI) -> bytes:
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=dpi)
     return sink.getvalue()
-
-
-def save_figure(figure: Figure, url: str) -> None:
-    """Write a figure as PNG to an fsspec URL, whole or not at all."""
-    publish(url, png_bytes(figure))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -27,8 +27,7 @@ def test_verify_needs_no_beam():
 
 def test_open_clip_is_loaded_only_where_a_clip_is():
     """It brings torchvision and torch's compiler: 8 s in every process of a cluster."""
-    code = (
-        "import sys, spae.clip.guide, jobs.train, jobs.report, pipelines.vocabulary; print('open_clip' in sys.modules)"
-    )
+    modules = "spae.clip.features, jobs.train, jobs.report, pipelines.vocabulary"
+    code = f"import sys, {modules}; print('open_clip' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

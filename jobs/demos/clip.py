@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from spae.clip.guide import image_features, load_clip, prompt_features
+from spae.clip import image_features, load_clip, prompt_features
 from spae.data.augmentation import load_pictures
 from spae.data.publishing import publish
 from spae.data.records import load_class_names, load_index

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spae.clip.guide import image_features, load_clip, require_same_clip, word_logits
+from spae.clip import image_features, load_clip, require_same_clip, word_logits
 from spae.judges.resnet import load_perceptual
 from spae.training.objective import Guidance, Network
 from spae.vocabulary import Vocabulary

@@ -12,7 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from spae.clip.guide import (
+from spae.clip import (
     ClipGuide,
     check_templates,
     imagenet_templates,

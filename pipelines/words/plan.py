@@ -21,7 +21,7 @@ from pipelines.words.denied import DEFAULT, read_denied
 from pipelines.words.files import counts_sha256, read_frequencies
 from pipelines.words.sources import SourceFlags, read_language_model
 from pipelines.words.tokens import LanguageModel, RowsError, UnaskedRows
-from spae.clip.guide import load_clip, semantics_record
+from spae.clip import load_clip, semantics_record
 from spae.data.publishing import absolute
 from spae.vocabulary.record import Storage, VocabularyRecord
 from spae.vocabulary.transforms import check_width

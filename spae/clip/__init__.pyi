@@ -1,5 +1,11 @@
+from .features import check_templates as check_templates
+from .features import image_features as image_features
+from .features import imagenet_templates as imagenet_templates
+from .features import prompt_features as prompt_features
+from .features import word_logits as word_logits
 from .guide import ClipGuide as ClipGuide
-from .guide import image_features as image_features
-from .guide import imagenet_templates as imagenet_templates
+from .guide import Tokenizer as Tokenizer
 from .guide import load_clip as load_clip
-from .guide import prompt_features as prompt_features
+from .identity import golden_cosine as golden_cosine
+from .identity import require_same_clip as require_same_clip
+from .identity import semantics_record as semantics_record

@@ -1,6 +1,6 @@
 """Candidate pools: which words suit an image (equations 4 and 6), and drawing targets from them (equation 7).
 
-Pure functions of features; whose features they are is `spae/clip/guide.py`'s business.
+Pure functions of features; whose features they are is `spae/clip/features.py`'s business.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spae.codebook.products import full_precision
+from spae.codebook.precision import full_precision
 
 
 def similarity(image: Tensor, semantics: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from spae.codebook.products import biased_product, precision_of_losses, transposed_product
+from spae.codebook.precision import precision_of_losses
+from spae.codebook.products import biased_product, transposed_product
 from spae.codebook.screening import has_kernels
 from spae.codebook.search import Table
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spae.codebook.products import biased_product, tensor_float_32
+from spae.codebook.precision import tensor_float_32
+from spae.codebook.products import biased_product
 from spae.codebook.screening import has_kernels, screen
 
 _BLOCK_QUERIES = 1_024

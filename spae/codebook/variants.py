@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spae.codebook.frozen import Codebook, table_statistics
-from spae.codebook.products import full_precision
+from spae.codebook.precision import full_precision
 from spae.config import SPAEConfig
 
 

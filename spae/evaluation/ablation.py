@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spae.clip.guide import ClipGuide, image_features, prompt_features
+from spae.clip import ClipGuide, image_features, prompt_features
 from spae.clip.pools import in_pool, min_max
 from spae.codebook.usage import WordUsage
 from spae.data.records import SplitIndex

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spae.clip.guide import ClipGuide, image_features
+from spae.clip import ClipGuide, image_features
 from spae.codebook.usage import LayerUsage, WordUsage
 from spae.evaluation.baselines import Baselines, BaselineScore
 from spae.evaluation.metrics import (

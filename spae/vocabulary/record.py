@@ -39,8 +39,6 @@ class SemanticsRecord(ClipIdentity):
     templates: tuple[str, ...]
     """The prompts, with {} for the word."""
     templates_sha256: str
-    renormalised: bool = False
-    """Whether the mean over the templates was brought back to unit length; equation 5 does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +79,6 @@ class VocabularyRecord:
     """Which tensor the embeddings are."""
     table: TableName = "centred"
     """centred: (e - mean) / |e - mean|. raw: the model's own rows (facts 8.1). learned, projected: made in training."""
-    scale: float = 1.0
-    """Length of a centred row."""
     projected_width: int | None = None
     """Width to which the rows were brought by a fixed projection, or None."""
     counts: Mapping[str, int] = field(default_factory=dict)

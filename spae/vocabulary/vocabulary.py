@@ -1,11 +1,7 @@
 """The words of a frozen language model as a codebook, and what CLIP knows of each of them.
 
-A vocabulary folder holds `words.parquet` (id, llm_id, word), `embeddings.safetensors` (the table in use),
-`transform.safetensors` (how it came from the model's own rows), `semantics.safetensors` (CLIP's text features) and
-`vocabulary.json`, written last: a folder without it is unfinished. Embeddings that may not be republished are referred
-to instead (`record.embeddings`): the folder then holds hash and source of the rows, and loading finds them. Two
-fingerprints cover the content and no path: one of the words and their embeddings, which governs tokens and decoding,
-and one of the CLIP that judged the words.
+Two fingerprints cover the content and no path: one of the words and their embeddings, which governs tokens and
+decoding, and one of the CLIP that judged the words. `spae/vocabulary/folder.py` keeps all of it on disk.
 """
 
 import dataclasses
@@ -17,35 +13,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from spae.config import from_dict, to_dict
-from spae.data.publishing import delete, join, publish
-from spae.data.records import read_parquet
+from spae.config import to_dict
 from spae.pyramid import TokenPyramid
-from spae.vocabulary.record import RoundTripRecord, SemanticsRecord, TableName, VocabularyRecord
-from spae.vocabulary.references import TableReference, find_table, keep_table, pack_table
+from spae.vocabulary.record import TableName, VocabularyRecord
 
 FORMAT_VERSION = 1
-
-_WORDS_SCHEMA = pa.schema(
+WORDS_SCHEMA = pa.schema(
     [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
 )
-_FIRST = ("llm", "llm_revision", "embeddings_source", "table", "scale", "counts", "semantics")  # in every folder
-_WIDEST = 16  # times the table's width: the widest rows that may have been projected to it
-_LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
-_LARGEST_WORD = 2**12  # bytes a word may take in words.parquet, on average
-_HEADER = 2**20  # bytes a file may hold beyond that
-_UNREADABLE = (
-    *(OSError, pa.ArrowException, SafetensorError),
-    *(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError),  # JSON of another form
-)
+"""Columns of words.parquet."""
+ROW_LENGTH = 1.0
+"""Of a centred row; fingerprints cover it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +76,7 @@ class Vocabulary:
     @cached_property
     def words_fingerprint(self) -> str:
         """sha256 over words, ids, embeddings and their transform: equal where tokens mean and decode to the same."""
-        digest = hashlib.sha256(_canonical([FORMAT_VERSION, self.word_list, self.record.table, self.record.scale]))
+        digest = hashlib.sha256(_canonical([FORMAT_VERSION, self.word_list, self.record.table, ROW_LENGTH]))
         tensors = {"embeddings": self.embeddings, "llm_ids": self.llm_ids, **self.transform}
         for name in sorted(tensors):
             digest.update(_canonical([name, list(tensors[name].shape), str(tensors[name].dtype)]))
@@ -108,6 +91,7 @@ class Vocabulary:
         content = to_dict(self.record.semantics)
         for information in ("clip", "clip_weights", "golden_cosine", "template_set"):
             del content[information]
+        content["renormalised"] = False  # equation 5 takes the mean of unit features as it is
         return hashlib.sha256(_canonical([FORMAT_VERSION, content, self.word_list])).hexdigest()
 
     def words(self, pyramid: TokenPyramid, layers: int | None = None) -> list[list[str]]:
@@ -153,28 +137,16 @@ class Vocabulary:
         """`words.parquet` (id, llm_id, word); beside a token table it lets SQL join ids to words."""
         columns = [list(range(len(self))), self.llm_ids.tolist(), list(self.word_list)]
         buffer = io.BytesIO()
-        pq.write_table(pa.table(columns, schema=_WORDS_SCHEMA), buffer, compression="zstd")
+        pq.write_table(pa.table(columns, schema=WORDS_SCHEMA), buffer, compression="zstd")
         return buffer.getvalue()
 
     def save(self, url: str) -> None:
         """Write the folder `url` (any fsspec URL), whole or not at all: vocabulary.json goes first and comes last."""
-        files = {"words.parquet": self.words_parquet()}
-        if self.record.embeddings == "stored":
-            files["embeddings.safetensors"] = pack_table(self.embeddings)
-        if self.transform:
-            files["transform.safetensors"] = _pack(self.transform)
-        if self.semantics is not None:
-            files["semantics.safetensors"] = _pack({"semantics": self.semantics})
-        for name in ("vocabulary.json", *(f"{part}.safetensors" for part in ("embeddings", "transform", "semantics"))):
-            if name not in files:
-                delete(join(url, name))
-        for name, data in files.items():
-            publish(join(url, name), data)
-        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
-        description = {"format_version": FORMAT_VERSION, **self._identity(), **to_dict(self.record), "files": checksums}
-        publish(join(url, "vocabulary.json"), json.dumps(description, indent=1, ensure_ascii=False).encode())
+        from spae.vocabulary.folder import save_folder
 
-    def _identity(self) -> dict[str, Any]:
+        save_folder(self, url)
+
+    def identity(self) -> dict[str, Any]:
         """Sizes and fingerprints, as vocabulary.json tells them."""
         return {
             "words": len(self),
@@ -197,64 +169,9 @@ class Vocabulary:
             ValueError: the folder is missing, unfinished, damaged, of another format version, or its parts differ from
                 what vocabulary.json says.
         """
-        try:
-            return _load(url, embeddings)
-        except _UNREADABLE as error:
-            reason = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
-            raise ValueError(
-                f"{url} is not a usable vocabulary folder: {reason}. Build one with `python -m pipelines.vocabulary`."
-            ) from error
+        from spae.vocabulary.folder import load_folder
 
-
-def _load(url: str, embeddings: str | None) -> Vocabulary:
-    description = json.loads(_read(join(url, "vocabulary.json"), _LARGEST_RECORD))
-    if description["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format_version {description['format_version']} is not {FORMAT_VERSION}, which is read here")
-    words, width, files = int(description["words"]), int(description["width"]), description["files"]
-
-    def tensors(name: str, numbers: int) -> dict[str, Tensor]:
-        return safetensors.torch.load(_read(join(url, name), 4 * numbers + _HEADER, files[name]))
-
-    table = read_parquet(_read(join(url, "words.parquet"), words * _LARGEST_WORD + _HEADER, files["words.parquet"]))
-    table = table.select(_WORDS_SCHEMA.names).cast(_WORDS_SCHEMA)
-    if table["id"].to_pylist() != list(range(words)):
-        raise ValueError(f"words.parquet must hold the ids 0 to {words - 1} in order")
-    semantics = None
-    if description["semantics_width"] is not None:
-        semantics = tensors("semantics.safetensors", words * int(description["semantics_width"]))["semantics"]
-    record, llm_ids = _record(description), torch.tensor(table["llm_id"].to_pylist(), dtype=torch.int64)
-    transform = tensors("transform.safetensors", _WIDEST * width * width) if "transform.safetensors" in files else {}
-    if record.embeddings == "stored":
-        rows = tensors("embeddings.safetensors", words * width)["embeddings"]
-    else:
-        fingerprint = str(description["words_fingerprint"])
-        rows = find_table(TableReference(fingerprint, record, llm_ids, (words, width), transform), embeddings)
-    vocabulary = Vocabulary(
-        word_list=tuple(table["word"].to_pylist()),
-        llm_ids=llm_ids,
-        embeddings=rows,
-        semantics=semantics,
-        record=record,
-        transform=transform,
-    )
-    for name, found in vocabulary._identity().items():
-        if found != description[name]:
-            raise ValueError(f"its {name} is {found}, but vocabulary.json says {description[name]}")
-    if record.embeddings == "reference" and embeddings is not None:
-        keep_table(vocabulary.words_fingerprint, rows)
-    return vocabulary
-
-
-def _record(description: Mapping[str, Any]) -> VocabularyRecord:
-    fields = dataclasses.fields(VocabularyRecord)
-    values = {item.name: description[item.name] for item in fields if item.name in description or item.name in _FIRST}
-    nested = {"semantics": SemanticsRecord, "round_trip": RoundTripRecord}
-    for name, kind in nested.items():
-        if values.get(name) is not None:
-            values[name] = from_dict(kind, values[name])
-    values["counts"] = {reason: int(count) for reason, count in values["counts"].items()}
-    values["dropped_words"] = {reason: tuple(words) for reason, words in values.get("dropped_words", {}).items()}
-    return from_dict(VocabularyRecord, values)
+        return load_folder(url, embeddings)
 
 
 def _check_matrix(name: str, matrix: Tensor, words: int) -> None:
@@ -272,21 +189,3 @@ def _canonical(content: Sequence[Any]) -> bytes:
 def _bytes(tensor: Tensor) -> bytes:
     array = tensor.detach().cpu().contiguous().numpy()
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _pack(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-
-
-def _read(url: str, limit: int, sha256: str | None = None) -> bytes:
-    """Bytes of a file, refused where it is larger than its record allows or another than was written."""
-    with fsspec.open(url, "rb") as file:
-        data: bytes = file.read(limit + 1)
-    name = url.rsplit("/", 1)[-1]
-    if len(data) > limit:
-        raise ValueError(f"{name} is larger than the {limit} bytes that its record allows")
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(
-            f"{name} ({len(data)} bytes) is damaged or of another vocabulary: its sha256 is not the recorded one"
-        )
-    return data

@@ -13,7 +13,7 @@ import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from spae.clip.guide import imagenet_templates, prompt_features
+from spae.clip import imagenet_templates, prompt_features
 from spae.clip.text_tower import encode_prompts
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 from tests.tiny_models import VISION

@@ -25,7 +25,7 @@ def test_all_that_is_copied_is_there():
 def test_the_line_that_bakes_weights_in_is_python(tmp_path, monkeypatch):
     (program,) = re.findall(r'python -c "([^"]+)"', IMAGE)
     given = []
-    monkeypatch.setattr("spae.clip.guide.load_clip", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr("spae.clip.load_clip", lambda *arguments: given.append(arguments))
     for arguments in (["ViT-L-14-quickgelu", "openai"], ["hf-hub:someone/clip", ""]):
         monkeypatch.setattr(sys, "argv", ["-c", *arguments])
         exec(program)

@@ -4,7 +4,7 @@ import pytest
 
 from jobs import ablate, train
 from jobs.ablation import table as ablation_table
-from spae.clip.guide import load_clip, prompt_features
+from spae.clip import load_clip, prompt_features
 from spae.data.records import load_class_names, load_index
 from spae.evaluation.ablation import ClipStandIn, Splits, score_row
 from spae.evaluation.few_shot import Episodes

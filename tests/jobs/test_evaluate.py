@@ -6,7 +6,7 @@ import pytest
 
 from jobs import evaluate
 from jobs.reporting.tables import MISSING, at, comparison, text_table
-from spae.clip.guide import load_clip, prompt_features, semantics_record
+from spae.clip import load_clip, prompt_features, semantics_record
 from spae.vocabulary import Vocabulary
 from tests import tiny_spae
 from tests.tiny_models import causal_clip

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.vocabulary import main
-from spae.clip.guide import imagenet_templates, load_clip, prompt_features, require_same_clip
+from spae.clip import imagenet_templates, load_clip, prompt_features, require_same_clip
 from spae.vocabulary import Vocabulary
 from tests.tiny_models import WORDS, causal_clip, hugging_face_clip, save_bert
 
@@ -258,7 +258,7 @@ def test_a_run_that_breaks_keeps_what_it_has(folders, tmp_path, monkeypatch, cap
         Path(url).parent.mkdir(parents=True, exist_ok=True)
         publish(Path(url), data)
 
-    monkeypatch.setattr("spae.vocabulary.vocabulary.publish", broken)
+    monkeypatch.setattr("spae.vocabulary.folder.publish", broken)
     assert main(command(folders, output)) == 1
     assert "give the same command again" in caplog.text
     monkeypatch.undo()

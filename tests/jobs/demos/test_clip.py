@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jobs.demos.clip import CAPTIONS, Digits, jitter, main, read_digits
-from spae.clip.guide import load_clip, prompt_features
+from spae.clip import load_clip, prompt_features
 from tests.tiny_models import save_bert, save_digit_split
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ import torch
 from torchvision.models import resnet50
 
 from jobs.training.judges import JudgeSource, load_judges
-from spae.clip.guide import load_clip, prompt_features, semantics_record
+from spae.clip import load_clip, prompt_features, semantics_record
 from spae.clip.pools import similarity
 from tests import tiny_models, tiny_spae
 

@@ -16,7 +16,7 @@ from pipelines.features.encoder import ClipSource, WordEncoder, WordFeatures
 from pipelines.features.parts import Encoding, FeatureParts
 from pipelines.shards.beam import beam_options
 from pipelines.vocabulary import main
-from spae.clip.guide import imagenet_templates, load_clip, semantics_record
+from spae.clip import imagenet_templates, load_clip, semantics_record
 from spae.vocabulary import Vocabulary
 from tests.benchmarks.bench_vocabulary import bookkeeping
 from tests.tiny_models import CAUSAL_TEXT, VISION, WORDS, causal_clip, hugging_face_clip, save_bert, save_clip

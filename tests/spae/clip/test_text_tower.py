@@ -8,7 +8,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional
 
-from spae.clip.guide import imagenet_templates, load_clip, prompt_features
+from spae.clip import imagenet_templates, load_clip, prompt_features
 from spae.clip.text_tower import causal_tower, encode_prompts
 from tests.tiny_models import CAUSAL_TEXT, VISION, WORDS, hugging_face_clip, save_bert
 

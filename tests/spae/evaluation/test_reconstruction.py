@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from spae.clip.guide import image_features, load_clip, prompt_features, semantics_record
+from spae.clip import image_features, load_clip, prompt_features, semantics_record
 from spae.data.records import load_index
 from spae.evaluation.baselines import TrainingSplit
 from spae.evaluation.metrics import psnr

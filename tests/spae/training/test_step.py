@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from spae.clip.guide import image_features, load_clip
+from spae.clip import image_features, load_clip
 from spae.codebook.frozen import Codebook
 from spae.data.batch import Batch
 from spae.data.loader import BatchPlan, batches

@@ -107,7 +107,6 @@ def test_words_and_semantics_have_fingerprints_of_their_own(vocabulary):
     for change in (
         {"weights_sha256": "d" * 64},
         {"templates": ("{}",)},
-        {"renormalised": True},
         {"mean": (0.5, 0.5, 0.5)},
     ):
         other = with_record(**change)
@@ -266,13 +265,13 @@ def test_a_killed_save_leaves_no_folder_that_loads(vocabulary, tmp_path, monkeyp
     def killed(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spae.vocabulary.vocabulary._pack", killed)
+    monkeypatch.setattr("spae.vocabulary.folder._pack", killed)
     with pytest.raises(KeyboardInterrupt):
         other.save(str(tmp_path))
     monkeypatch.undo()
     assert Vocabulary.load(str(tmp_path)).words_fingerprint == vocabulary.words_fingerprint, "nothing was touched yet"
 
-    from spae.vocabulary import vocabulary as module
+    from spae.vocabulary import folder as module
 
     published = []
 

@@ -182,6 +182,8 @@ def _similarity(flags: EvaluateFlags, model: SPAE) -> WordSimilarity | None:
     if flags.clip is None or flags.vocabulary is None:
         return None
     vocabulary = Vocabulary.load(flags.vocabulary)
+    if model.config.table_size is not None and len(vocabulary) > len(model.vocabulary):
+        vocabulary = vocabulary.first(len(model.vocabulary))
     if vocabulary.words_fingerprint != model.vocabulary.words_fingerprint:
         raise ValueError(
             f"{flags.vocabulary} has words_fingerprint {vocabulary.words_fingerprint}, and {flags.model} has "

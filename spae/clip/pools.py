@@ -4,6 +4,7 @@ Pure functions of features; whose features they are is `spae/clip/features.py`'s
 """
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -29,6 +30,29 @@ def min_max(cosines: Tensor) -> Tensor:
 def pool_sizes(similarities: Tensor, thresholds: Sequence[float]) -> Tensor:
     """How many words (B, D') of similarities (B, K) reach each of the D' thresholds (equation 4); at least one."""
     return torch.stack([(similarities >= threshold).sum(1) for threshold in thresholds], dim=1)
+
+
+def expected_pool_size(words: int, threshold: float) -> float:
+    """Words in a pool if the cosines of `words` words were Gaussian (facts 8.8): 1.5, 4, 22, 95, 351 of 65,536.
+
+    Their extremes are then about plus and minus the median of the largest of so many.
+    """
+    gaussian = NormalDist()
+    extreme = gaussian.inv_cdf(0.5 ** (1 / words))
+    return max(1.0, words * (1 - gaussian.cdf(extreme * (2 * threshold - 1))))
+
+
+def pool_problems(sizes: Sequence[float], thresholds: Sequence[float], words: int) -> list[str]:
+    """One sentence for each guided layer whose mean pool size is ten times off what its threshold lets expect."""
+    found = []
+    for layer, (size, threshold) in enumerate(zip(sizes, thresholds, strict=True), 1):
+        expected = expected_pool_size(words, threshold)
+        if not expected / 10 <= size <= expected * 10:
+            found.append(
+                f"layer {layer}: pools of {size:.1f} words at threshold {threshold:g}, where {expected:.1f} of {words} "
+                "are usual; choose semantic_thresholds for this CLIP and vocabulary"
+            )
+    return found
 
 
 def in_pool(similarities: Tensor, ids: Tensor, threshold: float) -> Tensor:

@@ -93,6 +93,11 @@ class SplitMetrics:
     """
 
     def __init__(self, model: SPAE, options: SplitOptions) -> None:
+        if options.similarity is not None and len(options.similarity.semantics) != len(model.vocabulary):
+            raise ValueError(
+                f"CLIP's features are of {len(options.similarity.semantics)} words, and the model has "
+                f"{len(model.vocabulary)}; give those of its own words"
+            )
         self.model, self.options = model, options
         self.pixels = {layers: PixelError() for layers in options.layers or range(1, model.depth + 1)}
         self.swapped = PixelError()

@@ -7,6 +7,7 @@ import pytest
 from jobs import evaluate
 from jobs.reporting.tables import MISSING, at, comparison, text_table
 from spae.clip import load_clip, prompt_features, semantics_record
+from spae.model import SPAE
 from spae.vocabulary import Vocabulary
 from tests import tiny_spae
 from tests.tiny_models import causal_clip
@@ -49,6 +50,15 @@ def full(folder):
     """The document with all that can be asked for."""
     clip = ("--vocabulary", str(folder / "vocabulary"), "--clip", f"local-dir:{folder / 'clip'}")
     return _score(folder, "--tokens", str(folder / "tokens"), "--train-shards", str(folder / "train"), *clip)
+
+
+def test_a_model_of_the_first_words_takes_the_whole_vocabulary(folder, tmp_path):
+    few = dataclasses.replace(tiny_spae.CONFIG, table_size=20)
+    SPAE(few, tiny_spae.vocabulary()).eval().save_pretrained(str(tmp_path / "model"))
+    clip = ("--vocabulary", str(folder / "vocabulary"), "--clip", f"local-dir:{folder / 'clip'}")
+    score = _score(folder, "--model", str(tmp_path / "model"), *clip)
+    assert score["layers"][0]["clip_score"] is not None
+    assert score["layers"][0]["usage"]["words"] <= 20
 
 
 def test_the_document_holds_scores_and_the_protocol(full, folder):

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from spae.clip.pools import pool_sizes, sample_targets, similarity
+from spae.clip.pools import expected_pool_size, min_max, pool_problems, pool_sizes, sample_targets, similarity
+from spae.config import PAPER_THRESHOLDS
 
 
 def test_similarity_is_equation_6():
@@ -64,3 +65,21 @@ def test_the_largest_draw_stays_inside_the_pool():
 
 def test_a_broken_feature_is_not_taken_for_similar():
     assert similarity(torch.tensor([[torch.nan, 1.0]]), torch.randn(3, 2)).isnan().all()
+
+
+def test_the_usual_pools_of_the_papers_thresholds():
+    sizes = [expected_pool_size(65_536, rho) for rho in PAPER_THRESHOLDS]
+    assert sizes == pytest.approx([1.5, 4, 22, 96, 353], rel=0.08)  # rounded there
+    generator = torch.Generator().manual_seed(0)
+    drawn = pool_sizes(min_max(torch.randn(40, 65_536, generator=generator)), PAPER_THRESHOLDS).float().mean(0)
+    assert sizes == pytest.approx(drawn.tolist(), rel=0.3)
+    assert expected_pool_size(10, 0.98) == 1
+
+
+def test_pools_ten_times_off_are_named():
+    usual = [expected_pool_size(65_536, rho) for rho in PAPER_THRESHOLDS]
+    assert pool_problems(usual, PAPER_THRESHOLDS, 65_536) == []
+    sizes = [usual[0] * 11, *usual[1:4], usual[4] / 11]
+    found = pool_problems(sizes, PAPER_THRESHOLDS, 65_536)
+    assert [sentence.split(":")[0] for sentence in found] == ["layer 1", "layer 5"]
+    assert "at threshold 0.98, where 1.5 of 65536 are usual" in found[0]

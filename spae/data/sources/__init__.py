@@ -8,7 +8,7 @@ from spae.data.sources.digits import DigitsSource
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
 from spae.data.sources.kinetics import KineticsSource
-from spae.data.sources.listing import ListSource
+from spae.data.sources.list_file import ListSource
 from spae.data.sources.parquet import ParquetSource
 from spae.data.sources.parquet_rows import Columns
 from spae.data.sources.webdataset import WebDatasetSource

@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from spae.data.media import MediaError
-from spae.data.sources import SourceSettings, listing
+from spae.data.sources import SourceSettings, list_file
 from tests.image_layouts import jpegs, write_files
 
 LIMIT = 1 << 24
@@ -129,7 +129,7 @@ def web(tmp_path):
 
 
 def test_pictures_of_the_web_are_read_within_bounds(tmp_path, web, monkeypatch):
-    monkeypatch.setattr(listing, "WAITS", (0, 0))
+    monkeypatch.setattr(list_file, "WAITS", (0, 0))
     lines = [f"{web}/{name}" for name in (*FILES, "images/refused.jpg", "images/gone.jpg", "images/endless.jpg")]
     found = source(tmp_path, "web.txt", "\n".join([*lines, "http://localhost:1/a.jpg"]))
     *sound, refused, gone, endless, unreachable = found.entries()

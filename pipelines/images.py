@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pipelines.samples.images import CheckName, FormatName, ImageSamples
 from pipelines.shards.command import ShardFlags, run_command
 from spae.data.publishing import absolute
-from spae.data.sources import ImageSourceName, SourceSettings
+from spae.data.sources import IMAGE_PATTERNS, ImageSourceName, SourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,12 @@ class ImagesFlags(ShardFlags):
     """What to shard, and how."""
 
     source: ImageSourceName
-    """folder: one folder of images a class. digits: the real handwritten digits that scikit-learn ships. imagenet:
-    ILSVRC2012 as tars or folders. imagenet21k: one tar a synset. webdataset: tars that others wrote. parquet: files
-    with a column of image bytes. list: a .csv, .tsv or text file of path or URL, label, caption."""
+    """folder: one folder of images a class, or images alone. digits: the real handwritten digits that scikit-learn
+    ships. imagenet: ILSVRC2012 as tars or folders. imagenet21k: one tar a synset. webdataset: tars that others wrote.
+    parquet: files with a column of image bytes. list: a .csv, .tsv or text file of path or URL, label, caption."""
+    include: str = ""
+    """folder: patterns of the file names that are inputs, such as '*.jpg,*.png'; without it the usual ones of images,
+    with '*' all files."""
     split_seed: int = 0
     """Decides which digits are train, val and test."""
     annotations: str = ""
@@ -70,6 +73,7 @@ class ImagesFlags(ShardFlags):
             image_column=self.image_column,
             label_column=self.label_column,
             text_column=self.text_column,
+            include=self.include or (IMAGE_PATTERNS if self.source == "folder" else ""),
         )
 
     def sample_maker(self) -> ImageSamples:

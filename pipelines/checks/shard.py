@@ -7,7 +7,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.checks.media import media_problems
-from pipelines.planning.entry_table import PlanHasher
+from pipelines.planning.entry_table import PlanHasher, determining
 from pipelines.planning.plan import ShardSettings
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (
@@ -101,7 +101,7 @@ class ShardChecker:
         if found.plan:
             seen["plan"] = found.plan
         if self.settings:
-            seen["settings"] = asdict(self.settings)
+            seen["settings"] = determining(self.settings)
         for name, value in seen.items():
             if getattr(sidecar, name) != value:
                 yield f"its sidecar says {name} {getattr(sidecar, name)}, found {value}"

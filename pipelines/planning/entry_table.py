@@ -49,7 +49,7 @@ class PlanHasher:
     """
 
     def __init__(self, settings: "DataclassValue", classes: Sequence[ClassName]) -> None:
-        self._settings = json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()
+        self._settings = json.dumps(determining(settings), sort_keys=True).encode()
         by_label = sorted(classes, key=lambda row: row.label)
         self._labels = np.array([*(row.label for row in by_label), np.iinfo(np.int64).max])
         self._names = {
@@ -76,6 +76,17 @@ class DataclassValue(Protocol):
     """Any instance of a dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def determining(settings: "DataclassValue") -> dict[str, Any]:
+    """The values of settings that determine tars, nested as in `asdict`: all but fields marked as FREE."""
+    values = dataclasses.asdict(settings)
+    for field in dataclasses.fields(settings):
+        if not field.metadata.get("determines", True):
+            del values[field.name]
+        elif isinstance(values[field.name], dict):
+            values[field.name] = determining(getattr(settings, field.name))
+    return values
 
 
 def _value_bytes(column: pa.Array | pa.ChunkedArray) -> list[Any]:

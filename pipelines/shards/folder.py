@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 
+from pipelines.planning.entry_table import determining
 from pipelines.planning.files import PLAN_FOLDER
 from pipelines.planning.plan import Plan, PlannedShard, ShardSettings
 from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
@@ -234,7 +235,7 @@ def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
 
 
 def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:
-    before, now = _flat(asdict(there)), _flat(asdict(here))
+    before, now = _flat(determining(there)), _flat(determining(here))
     return [
         f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
         for name in {**before, **now}

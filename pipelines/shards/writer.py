@@ -9,10 +9,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from pipelines.planning.entry_table import PlanHasher, table_entries
+from pipelines.planning.entry_table import PlanHasher, determining, table_entries
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
 from pipelines.planning.plan import ShardSettings
 from pipelines.samples.maker import SampleMaker
@@ -89,7 +89,7 @@ class ShardWriter:
             plan=self._hasher.hash_of(inputs),
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,
-            settings=asdict(self.settings),
+            settings=determining(self.settings),
         )
         publish(join(self.folder, f"{outcome.shard}.json"), sidecar.to_json().encode())
         return outcome

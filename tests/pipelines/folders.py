@@ -52,8 +52,8 @@ def add_garbage(root: Path) -> dict[str, str]:
         "one/cut.png": (sound[: len(sound) // 2], "broken PNG"),
         "two/cut.jpg": (jpeg[:-30], "truncated JPEG"),
         "two/bomb.png": (_bomb(), "too many pixels"),
-        "readme.txt": (b"about these digits", "outside of the class folders"),
-        ".cache/thumbs.db": (b"x", "no class folder"),
+        "cover.jpg": (jpeg, "outside of the class folders"),
+        ".cache/thumb.png": (sound, "no class folder"),
     }
     for name, (data, _) in files.items():
         (root / name).parent.mkdir(exist_ok=True)

@@ -253,3 +253,16 @@ def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
     arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
     assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
     assert "these count without 2 inputs" in caplog.text
+
+
+def test_sounds_and_texts_beside_pictures_are_no_inputs(tmp_path, caplog):
+    caplog.set_level("INFO")
+    sounds = {f"birds/{i}.wav": b"RIFF" for i in range(40)} | {f"birds/{i}.txt": b"words" for i in range(20)}
+    folder = write_files(tmp_path / "media", {**sounds, **{f"birds/{i}.jpg": data for i, data in enumerate(jpegs(9))}})
+    assert len(images("folder", folder, tmp_path / "shards")) == 9
+    assert "60 files are no inputs, as --include takes none of their names: 40 .wav, 20 .txt" in caplog.text
+    assert len(images("folder", folder, tmp_path / "some", "--include", "[0-4].jpg,*.png")) == 5
+    flat = write_files(tmp_path / "flat", {f"{i}.jpg": data for i, data in enumerate(jpegs(5))} | {"a.txt": b"words"})
+    samples = images("folder", flat, tmp_path / "unlabelled")
+    assert {key: sample["jpg"] for key, sample in samples.items()} == {str(i): data for i, data in enumerate(jpegs(5))}
+    assert not any("cls" in sample for sample in samples.values())

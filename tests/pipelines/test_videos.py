@@ -148,7 +148,7 @@ def test_every_fault_in_class_folders_is_a_dead_letter_with_its_reason(tmp_path)
         "walk/cut.mp4": (video[: len(video) // 2], "no video file"),
         "walk/one.mp4": (encoded(panned(1)), "too short"),
         "walk/picture.mp4": (encoded(panned(3), "mp4", "png", "rgb24"), "unknown codec"),
-        "readme.txt": (b"about these videos", "outside of the class folders"),
+        "cover.mp4": (b"about these videos", "outside of the class folders"),
     }
     for name, data in {**sound, **{name: data for name, (data, _) in faults.items()}}.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)

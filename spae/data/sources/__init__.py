@@ -1,6 +1,6 @@
 """Where raw samples come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spae.data.sources.base import Entry, Source
@@ -8,15 +8,32 @@ from spae.data.sources.digits import DigitsSource
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
 from spae.data.sources.kinetics import KineticsSource
-from spae.data.sources.listing import ListSource
+from spae.data.sources.list_file import ListSource
 from spae.data.sources.parquet import ParquetSource
 from spae.data.sources.parquet_rows import Columns
 from spae.data.sources.webdataset import WebDatasetSource
 
-__all__ = ["Entry", "ImageSourceName", "Source", "SourceSettings", "VideoSourceName"]
+__all__ = [
+    "IMAGE_PATTERNS",
+    "VIDEO_PATTERNS",
+    "Entry",
+    "ImageSourceName",
+    "Source",
+    "SourceSettings",
+    "VideoSourceName",
+]
 
 ImageSourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]
 VideoSourceName = Literal["folder", "kinetics"]
+IMAGE_PATTERNS = (
+    "*.jpg,*.jpeg,*.jpe,*.jfif,*.mpo,*.png,*.webp,*.avif,*.heic,*.heif,*.gif,*.bmp,*.tif,*.tiff,*.ppm,*.pgm,*.pbm"
+)
+VIDEO_PATTERNS = (
+    "*.mp4,*.m4v,*.mov,*.3gp,*.3g2,*.mkv,*.webm,*.avi,*.ts,*.m2ts,*.mts,*.mpg,*.mpeg,*.vob,*.wmv,*.flv,*.ogv"
+)
+"""What a folder's inputs are usually called; what cannot be decoded among them is a dead letter with a reason."""
+FREE = {"determines": False}
+"""Marks settings of how inputs are found and fetched: the plan holds what they found, so no hash of a shard does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +50,8 @@ class SourceSettings:
     image_column: str = ""
     label_column: str = ""
     text_column: str = ""
+    include: str = field(default="", metadata=FREE)
+    """Patterns of the file names in a folder that are inputs, with commas between; all files where it is empty."""
 
     def open(self) -> Source:
         """The source itself. ValueError where it cannot be what it should be."""
@@ -40,6 +59,8 @@ class SourceSettings:
             raise ValueError(f"--source {self.name} takes no --annotations")
         if self.name != "parquet" and (self.image_column or self.label_column or self.text_column):
             raise ValueError(f"--source {self.name} has no columns to name; only parquet has")
+        if self.name != "folder" and self.include:
+            raise ValueError(f"--source {self.name} takes no --include; only folder does")
         if self.name == "digits":
             return DigitsSource(self.split, self.split_seed)
         if not self.url:
@@ -52,7 +73,8 @@ class SourceSettings:
                 raise ValueError("--source kinetics needs --annotations, the CSV table of the clips")
             return KineticsSource(self.url, self.annotations, self.split)
         if self.name == "folder":
-            return FolderSource(self.url)
+            patterns = tuple(filter(None, (pattern.strip() for pattern in self.include.split(","))))
+            return FolderSource(self.url, patterns or ("*",))
         if self.name == "parquet":
             columns = Columns(self.image_column, self.label_column, self.text_column)
             return ParquetSource(self.url, self.annotations, columns)

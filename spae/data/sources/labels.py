@@ -1,7 +1,7 @@
 """Class names and columns of sources that others made, where these sources name them or people do."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spae.data.publishing import read_bytes
@@ -49,11 +49,14 @@ class Labels:
     def occurring(cls, texts: Iterable[str]) -> "Labels":
         """What occurs, each time: labels are these numbers where most are numbers, else the sorted texts from 0 on.
 
-        Among numbers other texts are no labels: one broken label must not shift those of all other inputs.
+        Among numbers other texts are no labels: one broken label must not shift those of all other inputs. ValueError
+        where two numbers differ in leading zeros only: nobody can say whether 01 and 1 are one class.
         """
         counts = Counter(texts)
         numbers = {text: number for text in counts if (number := parse_label(text)) is not None}
         numbered = 2 * sum(counts[text] for text in numbers) > counts.total()
+        if numbered:
+            _check_zeros(numbers)
         pairs = [(n, str(n)) for n in sorted({*numbers.values()})] if numbered else list(enumerate(sorted(counts)))
         return cls(tuple(ClassName(*pair) for pair in pairs), {text: label for label, text in pairs})
 
@@ -66,6 +69,17 @@ class Labels:
         number = parse_label(text)
         label = self.by_text.get(text if number is None or text in self.by_text else str(number))
         return label, "" if label is not None else "unknown label"
+
+
+def _check_zeros(numbers: Mapping[str, int]) -> None:
+    found: dict[int, str] = {}
+    for text, number in numbers.items():
+        digits = text.strip().removesuffix(".0")
+        if found.setdefault(number, digits) != digits:
+            raise ValueError(
+                f"the labels {found[number]!r} and {digits!r} would be one class; write both alike where they are, or "
+                "else call the classes by names"
+            )
 
 
 def choose_column(names: Sequence[str], wanted: str, usual: Sequence[str], flag: str) -> str:

@@ -4,12 +4,11 @@ import hashlib
 import json
 import random
 import struct
-from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
 
-from pipelines.planning.entry_table import PlanHasher, entry_table, table_entries
+from pipelines.planning.entry_table import PlanHasher, determining, entry_table, table_entries
 from pipelines.planning.files import SHARDS_PER_PART, PlanFiles, cut
 from pipelines.planning.order import ordered_entries
 from pipelines.planning.plan import ShardSettings, making_plan
@@ -146,7 +145,7 @@ def test_the_plan_hash_is_one_of_values_alone():
     rows = [Entry("a", "x/ä.jpg", 1, 5), Entry("b", "y", None, None, "broken link", 7, "caption"), Entry("c", "z", 0)]
     columns = {name: [getattr(row, name) for row in rows] for name in vars(rows[0])}
     columns |= {"class name": ["one", None, "zero"], "class wnid": [None, None, "n0"]}
-    digest = hashlib.sha256(json.dumps(asdict(settings()), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(determining(settings()), sort_keys=True).encode())
     for name, values in columns.items():
         digest.update(f"\n{name} 3\n".encode() + bytes(value is not None for value in values))
         if any(isinstance(value, str) for value in values):
@@ -167,3 +166,12 @@ def test_the_plan_of_the_digits_is_cut_from_their_order():
         assert pilot.shards[1].plan == plan.hash_of_first(1, 50) != plan.shards[1].plan
         assert plan.hash_of_first(2, 70) == plan.shards[2].plan
         assert plan.fingerprint != pilot.fingerprint
+
+
+def test_shards_of_older_versions_keep_their_hashes():
+    """Computed by commit 8ef01c8: what later versions add must not make the folders of older ones unreadable."""
+    source = SourceSettings(name="folder", url="photos", split="train", include="*.jpg")
+    settings = ShardSettings(source=source, samples=ImageSamples(), seed=0, samples_per_shard=2, format_version=3)
+    rows = [Entry("a", "x/a.jpg", 0, 10), Entry("b", "y/b.jpg", 1, None, text="words")]
+    found = PlanHasher(settings, (ClassName(0, "x"), ClassName(1, "y"))).hash_of(entry_table(rows))
+    assert found == "d171740516239bddb4edae03fd992edf1c47087661dcaa29f0720c335bf061dd"

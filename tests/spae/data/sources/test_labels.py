@@ -25,7 +25,7 @@ def test_names_may_be_numbers_among_names():
     assert labels.find("911") == (0, "")
 
 
-@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1))
+@given(st.lists(st.text(min_size=1).filter(lambda text: text.strip() and text.strip()[0] != "0"), min_size=1))
 def test_every_text_has_a_label_or_a_problem(texts):
     labels = Labels.occurring(texts)
     found = {text: labels.find(text) for text in texts}

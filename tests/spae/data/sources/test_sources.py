@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from spae.data.media import MediaError, decode_image
 from spae.data.records import check_key
-from spae.data.sources import SourceSettings
+from spae.data.sources import Entry, SourceSettings
 from spae.data.sources.digits import DIGIT_SPLITS, DigitsSource
 from spae.data.sources.folder import FolderSource
 
@@ -106,6 +106,13 @@ def test_reading_stops_at_the_limit_and_lost_files_are_media_errors(folder):
         source.read(entry, LIMIT)
 
 
+@pytest.mark.parametrize("path", ["dog/" + "x" * 300, "dog/b.jpg/c.jpg", "dog/\0.jpg", "dog/round"])
+def test_a_path_that_can_be_none_is_a_media_error(folder, path):
+    os.symlink("round", folder / "dog/round")
+    with pytest.raises(MediaError, match="cannot be read"):
+        FolderSource(str(folder)).read(Entry("key", path), LIMIT)
+
+
 def test_links_devices_and_undecodable_names_do_no_harm(folder):
     os.symlink("a.jpg", folder / "cat/link.jpg")
     os.symlink("nowhere", folder / "cat/broken")
@@ -137,9 +144,48 @@ def test_unusable_folders_are_named(tmp_path):
         SourceSettings(name="folder", url="", split="train").open()
     with pytest.raises(ValueError, match="no folder that can be listed"):
         FolderSource(str(tmp_path / "missing")).classes()
-    (tmp_path / "file.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match="holds no class folders"):
         FolderSource(str(tmp_path)).classes()
+    (tmp_path / "file.wav").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no file that --include takes \(\*.jpg\)"):
+        FolderSource(str(tmp_path), ("*.jpg",)).classes()
+
+
+def test_what_no_pattern_takes_is_counted_and_no_input(folder, caplog):
+    caplog.set_level("INFO")
+    for number in range(3):
+        (folder / "cat" / f"{number}.WAV").write_bytes(b"x")
+    (folder / "dog" / "LICENSE").write_bytes(b"x")
+    entries = list(FolderSource(str(folder), ("*.JPG", "cat/*.jpeg")).entries())
+    assert [entry.path for entry in entries] == ["cat/a.jpg", "cat/cat_7.JPEG", "cat/deep/a.jpg", "dog/b.jpg"]
+    (said,) = caplog.messages
+    assert "7 files are no inputs, as --include takes none of their names: 3 .wav, 2 without" in said
+    assert "1 .txt" in said
+    assert "1 .png" in said
+
+
+def test_every_file_is_an_input_or_counted(folder, caplog):
+    caplog.set_level("INFO")
+    everything = len(list(FolderSource(str(folder)).entries()))
+    for patterns in (("*.jpg",), ("*.j*",), ("*.png", "*.txt"), ("*/deep/*",)):
+        caplog.clear()
+        taken = len(list(FolderSource(str(folder), patterns).entries()))
+        assert f"{everything - taken} files are no inputs" in caplog.text
+
+
+def test_a_folder_without_class_folders_is_one_of_images_without_labels(folder, tmp_path):
+    flat = tmp_path / "flat"
+    (folder / "cat").rename(flat)
+    (flat / "deep/a.jpg").rename(flat / "b.jpg")
+    (flat / "deep").rmdir()
+    source = FolderSource(str(flat), ("*.jpg",))
+    assert source.classes() == ()
+    entries = list(source.entries())
+    assert [(e.key, e.path, e.label, e.problem) for e in entries] == [
+        ("a", "a.jpg", None, ""),
+        ("b", "b.jpg", None, ""),
+    ]
+    assert source.read(entries[1], LIMIT) == b"cat/deep/a.jpg"
 
 
 def test_names_with_the_marks_of_urls_are_names(tmp_path):
@@ -158,6 +204,7 @@ def test_names_with_the_marks_of_urls_are_names(tmp_path):
     [
         ({"name": "folder", "annotations": "a.txt"}, "takes no --annotations"),
         ({"name": "list", "label_column": "x"}, "only parquet has"),
+        ({"name": "list", "include": "*.jpg"}, "only folder does"),
         ({"name": "webdataset", "url": ""}, "--source webdataset needs --input"),
     ],
 )

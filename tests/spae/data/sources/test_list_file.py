@@ -1,12 +1,14 @@
+import csv
 import functools
 import http.server
+import io
 import threading
 
 import fsspec
 import pytest
 
 from spae.data.media import MediaError
-from spae.data.sources import SourceSettings, listing
+from spae.data.sources import SourceSettings, list_file
 from tests.image_layouts import jpegs, write_files
 
 LIMIT = 1 << 24
@@ -89,14 +91,69 @@ def test_a_remote_list_names_no_local_files(tmp_path):
 
 
 def test_broken_lines_are_problems_and_lost_files_media_errors(tmp_path):
-    found = source(tmp_path, "a.csv", b"images/0.jpg,1\n\xff.jpg,1\nimages/gone.jpg,1\n" + b'"' + b"x" * 140_000)
+    lines = b"images/0.jpg,1\n\xff.jpg,1\nimages/gone.jpg,1\nimages/1.jpg\n\nimages/2.jpg,1,2\n"
+    found = source(tmp_path, "a.csv", lines)
     entries = list(found.entries())
-    assert [entry.problem for entry in entries][:3] == ["", "name is not UTF-8", ""]
-    assert all(entry.problem for entry in entries[3:])
+    other = "another number of columns"
+    assert [entry.problem for entry in entries] == ["", "name is not UTF-8", "", other, other]
+    assert [entry.path for entry in entries[3:]] == ["a.csv:4", "a.csv:6"]
     with pytest.raises(MediaError, match="cannot be read"):
         found.read(entries[2], LIMIT)
     with pytest.raises(ValueError, match="is no file; give the list"):
         SourceSettings(name="list", url=str(tmp_path / "none.csv"), split="train").open().classes()
+
+
+CAPTIONS = ["a cat", '"Twas the night', 'a 12" vinyl', '"Best day ever" said John', "", '"', '""']
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+@pytest.mark.parametrize("header", ["", "path\tlabel\tcaption\n"])
+def test_marks_in_captions_of_tabbed_lists_are_text(tmp_path, name, header):
+    captions = CAPTIONS * 3
+    lines = [f"images/{i % 3}.jpg\t{i}\t{caption}\n" for i, caption in enumerate(captions)]
+    entries = list(source(tmp_path, name, header + "".join(lines)).entries())
+    assert [(entry.label, entry.text, entry.problem) for entry in entries] == [
+        (label, caption, "") for label, caption in enumerate(captions)
+    ]
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
+def test_what_the_csv_module_quotes_is_read_as_it_was(tmp_path, name, delimiter, quoting):
+    sink = io.StringIO()
+    writer = csv.writer(sink, delimiter=delimiter, quoting=quoting)
+    writer.writerow(["path", "caption"])
+    writer.writerows([f"images/{i % 3}.jpg", caption] for i, caption in enumerate(CAPTIONS))
+    assert [entry.text for entry in source(tmp_path, name, sink.getvalue()).entries()] == CAPTIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a.jpg,"he\nsaid"\nb.jpg,"never closed\nc.jpg,x\n', "lines 3 to 4 of .* are no row of a .csv"),
+        ('a.jpg,x\nb.jpg,"two" words\n', "lines 2 to 2 of"),
+        ("a.jpg,x\nb.jpg," + '"' + "x" * 140_000, "lines 2 to 2 of"),
+        ("img,lab\na.jpg,x\n", "first line of .*'img,lab', .* names no column of paths: call it one of url, path"),
+        ("img_url;label\na.jpg;x\n", "first line of"),
+        ("path,label\na.jpg,01\nb.jpg,1\n", "the labels '01' and '1' would be one class"),
+        ("a.jpg,1\nb.jpg,2\nc.jpg,002", "the labels '2' and '002' would be one class"),
+    ],
+)
+def test_lists_that_would_lose_lines_or_classes_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        list(source(tmp_path, "list.csv", text).entries())
+
+
+def test_columns_that_are_left_out_are_named(tmp_path, caplog):
+    caplog.set_level("INFO")
+    found = source(tmp_path, "a.csv", " Path ,lab,Caption\nimages/0.jpg,cat,words\n")
+    assert [(entry.path, entry.label, entry.text) for entry in found.entries()] == [("images/0.jpg", None, "words")]
+    assert "left out are the columns lab" in caplog.text
+
+
+def test_numbers_with_zeros_in_front_are_numbers_where_they_are_so_throughout(tmp_path):
+    found = source(tmp_path, "a.csv", "images/0.jpg,01\nimages/1.jpg,12\nimages/2.jpg,01\n")
+    assert [row.label for row in found.classes()] == [1, 12]
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -129,7 +186,7 @@ def web(tmp_path):
 
 
 def test_pictures_of_the_web_are_read_within_bounds(tmp_path, web, monkeypatch):
-    monkeypatch.setattr(listing, "WAITS", (0, 0))
+    monkeypatch.setattr(list_file, "WAITS", (0, 0))
     lines = [f"{web}/{name}" for name in (*FILES, "images/refused.jpg", "images/gone.jpg", "images/endless.jpg")]
     found = source(tmp_path, "web.txt", "\n".join([*lines, "http://localhost:1/a.jpg"]))
     *sound, refused, gone, endless, unreachable = found.entries()

@@ -69,20 +69,27 @@ def load_clip(name: str, weights: str | None = None, device: str | torch.device 
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # each format of weights and each hub has errors of its own; all mean the same here
         raise ValueError(f"CLIP {name!r} with weights={weights!r} cannot be loaded: {error}") from error
-    preparation = model.visual.preprocess_cfg
     return ClipGuide(
         model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
         name=name,
         weights=Path(weights).name if weights else "",
-        architecture_sha256=_architecture_sha256(config),
-        weights_sha256=weights_sha256(model),
-        activation="quick_gelu" if config.get("quick_gelu") else "gelu",
-        image_size=_square_side(name, preparation["size"]),
-        mean=tuple(preparation["mean"]),
-        std=tuple(preparation["std"]),
-        interpolation=preparation["interpolation"],
+        **_identity(name, model, config),
     )
+
+
+def _identity(name: str, model: ClipModel, config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ClipIdentity."""
+    preparation = model.visual.preprocess_cfg
+    return {
+        "architecture_sha256": _architecture_sha256(config),
+        "weights_sha256": weights_sha256(model),
+        "activation": "quick_gelu" if config.get("quick_gelu") else "gelu",
+        "image_size": _square_side(name, preparation["size"]),
+        "mean": tuple(preparation["mean"]),
+        "std": tuple(preparation["std"]),
+        "interpolation": preparation["interpolation"],
+    }
 
 
 def _model_config(name: str) -> dict[str, Any]:

@@ -108,26 +108,19 @@ def _best_words(
     first = tl.program_id(1) * part_words
     end = tl.minimum(first + part_words, words)
     places = tl.arange(0, BLOCK_WORDS)
-    columns = tl.arange(0, BLOCK_COLUMNS)
     in_rows = rows < count
-    left = queries + rows.to(tl.int64)[:, None] * width + columns[None, :]
+    left = queries + rows.to(tl.int64)[:, None] * width
     factor = tl.load(factors + rows, mask=in_rows, other=0.0)
     highest = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
-    second = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
+    second = highest
     word = tl.zeros((BLOCK_ROWS,), tl.int32)
     for start in range(first, end, BLOCK_WORDS):
         in_words = start + places < end
-        right = table + (start + places).to(tl.int64)[:, None] * width + columns[None, :]
-        sums = tl.zeros((BLOCK_ROWS, BLOCK_WORDS), tl.float32)
-        for column in range(0, width, BLOCK_COLUMNS):
-            in_columns = column + columns[None, :] < width
-            a = tl.load(left + column, mask=in_rows[:, None] & in_columns, other=0.0)
-            b = tl.load(right + column, mask=in_words[:, None] & in_columns, other=0.0)
-            sums = tl.dot(a, tl.trans(b), sums)
+        right = table + (start + places).to(tl.int64)[:, None] * width
+        sums = _products(left, right, in_rows, in_words, width, BLOCK_ROWS, BLOCK_WORDS, BLOCK_COLUMNS)
         bias = tl.load(half_squares + start + places, mask=in_words, other=float("inf"))
         scores = sums * factor[:, None] - bias[None, :]
-        top = tl.max(scores, 1)
-        place = tl.argmax(scores, 1)
+        top, place = tl.max(scores, 1, return_indices=True)
         runner_up = tl.max(tl.where(places[None, :] == place[:, None], float("-inf"), scores), 1)
         second = tl.maximum(tl.minimum(highest, top), tl.maximum(second, runner_up))
         word = tl.where(top > highest, start + place, word)
@@ -136,6 +129,27 @@ def _best_words(
     tl.store(highest_out + out, highest, mask=in_rows)
     tl.store(words_out + out, word, mask=in_rows)
     tl.store(second_out + out, second, mask=in_rows)
+
+
+@triton.jit
+def _products(
+    left,
+    right,
+    in_rows,
+    in_words,
+    width,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_WORDS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+):
+    columns = tl.arange(0, BLOCK_COLUMNS)
+    sums = tl.zeros((BLOCK_ROWS, BLOCK_WORDS), tl.float32)
+    for column in range(0, width, BLOCK_COLUMNS):
+        in_columns = column + columns[None, :] < width
+        a = tl.load(left + column + columns[None, :], mask=in_rows[:, None] & in_columns, other=0.0)
+        b = tl.load(right + column + columns[None, :], mask=in_words[:, None] & in_columns, other=0.0)
+        sums = tl.dot(a, tl.trans(b), sums)
+    return sums
 
 
 @triton.jit

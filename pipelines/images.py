@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pipelines.samples.images import CheckName, FormatName, ImageSamples
 from pipelines.shards.command import ShardFlags, run_command
 from spae.data.publishing import absolute
-from spae.data.sources import IMAGE_PATTERNS, ImageSourceName, SourceSettings
+from spae.data.sources import IMAGE_PATTERNS, BrokenContainers, ImageSourceName, SourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,9 @@ class ImagesFlags(ShardFlags):
     """parquet: column of label numbers or class names."""
     text_column: str = ""
     """parquet: column of captions."""
+    broken_containers: BrokenContainers = "fail"
+    """Tars and Parquet files that are broken, cut, lost or of unknown length: fail before any work, or skip, that is
+    take what can be read of them."""
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
     short_side: int | None = None
@@ -73,6 +76,7 @@ class ImagesFlags(ShardFlags):
             image_column=self.image_column,
             label_column=self.label_column,
             text_column=self.text_column,
+            broken_containers=self.broken_containers,
             include=self.include or (IMAGE_PATTERNS if self.source == "folder" else ""),
         )
 

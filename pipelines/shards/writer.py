@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from pipelines.planning.entry_table import PlanHasher, determining, table_entries
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
@@ -142,6 +143,7 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
         **({"caption": entry.text} if entry.text else {}),
         "source_path": entry.path,
         **media.metadata,
+        **({"original": _original(entry)} if entry.original else {}),
         "size": len(media.data),
         "sha256": hashlib.sha256(media.data).hexdigest(),
     }
@@ -151,6 +153,14 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
         METADATA_SUFFIX: json.dumps(metadata).encode(),
     }
     return members if entry.label is None else {**members, LABEL_SUFFIX: str(entry.label).encode()}
+
+
+def _original(entry: Entry) -> Any:
+    """What the input's own json says; as text where it is none."""
+    try:
+        return json.loads(entry.original)
+    except (ValueError, RecursionError):
+        return entry.original
 
 
 class _NoSamplesError(Exception):

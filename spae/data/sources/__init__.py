@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spae.data.sources.base import Entry, Source
+from spae.data.sources.containers import BrokenContainers
 from spae.data.sources.digits import DigitsSource
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
@@ -16,6 +17,7 @@ from spae.data.sources.webdataset import WebDatasetSource
 __all__ = [
     "IMAGE_PATTERNS",
     "VIDEO_PATTERNS",
+    "BrokenContainers",
     "Entry",
     "ImageSourceName",
     "Source",
@@ -52,6 +54,7 @@ class SourceSettings:
     text_column: str = ""
     include: str = field(default="", metadata=FREE)
     """Patterns of the file names in a folder that are inputs, with commas between; all files where it is empty."""
+    broken_containers: BrokenContainers = field(default="fail", metadata=FREE)
 
     def open(self) -> Source:
         """The source itself. ValueError where it cannot be what it should be."""
@@ -77,9 +80,10 @@ class SourceSettings:
             return FolderSource(self.url, patterns or ("*",))
         if self.name == "parquet":
             columns = Columns(self.image_column, self.label_column, self.text_column)
-            return ParquetSource(self.url, self.annotations, columns)
+            return ParquetSource(self.url, self.annotations, columns, self.broken_containers)
         if self.name == "webdataset":
-            return WebDatasetSource(self.url, self.annotations)
+            return WebDatasetSource(self.url, self.annotations, self.broken_containers)
         if self.name == "list":
             return ListSource(self.url, self.annotations)
-        return ImageNetSource(self.url, self.annotations, all_named=self.name == "imagenet")
+        is_1k = self.name == "imagenet"
+        return ImageNetSource(self.url, self.annotations, is_1k, self.broken_containers)

@@ -61,7 +61,8 @@ class ImagesFlags(ShardFlags):
     square: bool = False
     """Crop what is shrunk, or is no square, to its centre square."""
     format: FormatName = "keep"
-    """keep: JPEG and PNG stay what they are, other formats become PNG. jpg, png: all images become that."""
+    """keep: JPEG and PNG stay what they are; of the others lossy ones (AVIF, most WebP) become JPEG of --quality, the
+    rest PNG. jpg, png: all images become that."""
     quality: int = 95
     """Of JPEG, for images that are encoded anew."""
 

@@ -54,6 +54,13 @@ class ImagesFlags(ShardFlags):
     broken_containers: BrokenContainers = "fail"
     """Tars and Parquet files that are broken, cut, lost or of unknown length: fail before any work, or skip, that is
     take what can be read of them."""
+    fetches: int = 8
+    """Inputs of a store or of the web that each worker fetches at once."""
+    timeout: float = 30.0
+    """list: seconds that one answer of a web server may take."""
+    retries: int = 5
+    """list: times that a web server which is busy (429, 503 and the like) is asked again, when it says or after 0.5, 1,
+    2 ... seconds; one that gives no answer is asked three times in all."""
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
     short_side: int | None = None
@@ -78,6 +85,9 @@ class ImagesFlags(ShardFlags):
             label_column=self.label_column,
             text_column=self.text_column,
             broken_containers=self.broken_containers,
+            fetches=self.fetches,
+            timeout=self.timeout,
+            retries=self.retries,
             include=self.include or (IMAGE_PATTERNS if self.source == "folder" else ""),
         )
 

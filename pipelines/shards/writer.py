@@ -96,23 +96,23 @@ class ShardWriter:
         return outcome
 
     def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome) -> None:
-        source = self.settings.source.open()
         names = {row.label: row for row in self.classes}
-        for entry in entries:
-            try:
-                members = sample_members(source, self.settings.samples, entry, names)
-            except MediaError as error:
-                row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
-                outcome.errors.append(row)
-                continue
-            except Exception as error:
-                error.add_note(f"in the input {entry.path}")
-                raise
-            for suffix in sorted(members):
-                tar.add(f"{entry.key}.{suffix}", members[suffix])
-            outcome.samples += 1
-            if entry.label is not None:
-                outcome.classes[entry.label] += 1
+        with self.settings.source.reading(entries) as source:
+            for entry in entries:
+                try:
+                    members = sample_members(source, self.settings.samples, entry, names)
+                except MediaError as error:
+                    row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
+                    outcome.errors.append(row)
+                    continue
+                except Exception as error:
+                    error.add_note(f"in the input {entry.path}")
+                    raise
+                for suffix in sorted(members):
+                    tar.add(f"{entry.key}.{suffix}", members[suffix])
+                outcome.samples += 1
+                if entry.label is not None:
+                    outcome.classes[entry.label] += 1
         if not outcome.samples:
             raise _NoSamplesError
         tar.close()

@@ -18,6 +18,7 @@ from PIL import Image
 from pipelines.images import main
 from pipelines.verify import main as verify
 from spae.data.records import load_classes, load_index
+from spae.data.sources import web
 from spae.data.tar import read_samples
 from tests.image_layouts import (
     SYNSETS,
@@ -30,6 +31,7 @@ from tests.image_layouts import (
     val_pictures,
     write_files,
 )
+from tests.web_server import WebServer
 
 WNIDS = sorted(SYNSETS)
 
@@ -258,6 +260,22 @@ def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
     arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
     assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
     assert "these count without 2 inputs" in caplog.text
+
+
+def test_busy_and_slow_servers_cost_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    with WebServer({f"{i}.jpg": data for i, data in enumerate(jpegs(16))}).running() as site:
+        kinds = ("slow", "busy503-4", "busy429-2", "slow")
+        lines = [f"{site.url}/{kinds[i % 4]}/{i}.jpg,{i % 3}" for i in range(16)]
+        lines += [f"{site.url}/403/0.jpg,0", f"{site.url}/busy503-99/1.jpg,1"]
+        (tmp_path / "list.csv").write_text("\n".join(lines))
+        flags = ("--max-error-share", "0.2", "--fetches", "5", "--timeout", "3")
+        samples = images("list", tmp_path / "list.csv", tmp_path / "shards", *flags)
+        assert sorted(sample["jpg"] for sample in samples.values()) == sorted(jpegs(16))
+        assert dead_letters(tmp_path / "shards/train") == {"cannot be read": 1, "server unavailable": 1}
+        assert 2 <= site.at_once <= 5
+        images("list", tmp_path / "list.csv", tmp_path / "again", *flags[:2], "--fetches", "1")
+        assert tar_hashes(tmp_path / "again/train") == tar_hashes(tmp_path / "shards/train")
 
 
 def test_sounds_and_texts_beside_pictures_are_no_inputs(tmp_path, caplog):

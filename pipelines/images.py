@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pipelines.samples.images import CheckName, FormatName, ImageSamples
 from pipelines.shards.command import ShardFlags, run_command
 from spae.data.publishing import absolute
-from spae.data.sources import IMAGE_PATTERNS, ImageSourceName, SourceSettings
+from spae.data.sources import IMAGE_PATTERNS, BrokenContainers, ImageSourceName, SourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,16 @@ class ImagesFlags(ShardFlags):
     """parquet: column of label numbers or class names."""
     text_column: str = ""
     """parquet: column of captions."""
+    broken_containers: BrokenContainers = "fail"
+    """Tars and Parquet files that are broken, cut, lost or of unknown length: fail before any work, or skip, that is
+    take what can be read of them."""
+    fetches: int = 8
+    """Inputs of a store or of the web that each worker fetches at once."""
+    timeout: float = 30.0
+    """list: seconds that one answer of a web server may take."""
+    retries: int = 5
+    """list: times that a web server which is busy (429, 503 and the like) is asked again, when it says or after 0.5, 1,
+    2 ... seconds; one that gives no answer is asked three times in all."""
     check: CheckName = "header"
     """header: each file's structure. decode: every pixel too, several times slower."""
     short_side: int | None = None
@@ -58,7 +68,8 @@ class ImagesFlags(ShardFlags):
     square: bool = False
     """Crop what is shrunk, or is no square, to its centre square."""
     format: FormatName = "keep"
-    """keep: JPEG and PNG stay what they are, other formats become PNG. jpg, png: all images become that."""
+    """keep: JPEG and PNG stay what they are; of the others lossy ones (AVIF, most WebP) become JPEG of --quality, the
+    rest PNG. jpg, png: all images become that."""
     quality: int = 95
     """Of JPEG, for images that are encoded anew."""
 
@@ -73,6 +84,10 @@ class ImagesFlags(ShardFlags):
             image_column=self.image_column,
             label_column=self.label_column,
             text_column=self.text_column,
+            broken_containers=self.broken_containers,
+            fetches=self.fetches,
+            timeout=self.timeout,
+            retries=self.retries,
             include=self.include or (IMAGE_PATTERNS if self.source == "folder" else ""),
         )
 

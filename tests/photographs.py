@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_images
 
 
@@ -27,3 +27,14 @@ def crops(side: int, each: int, seed: int = 0) -> torch.Tensor:
             box = (column * side, row * side, (column + 1) * side, (row + 1) * side)
             found.append(np.asarray(resized.crop(box)))
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+
+
+def swapping_profile() -> bytes:
+    """A colour profile as sRGB's, but for its primaries: what it calls red is blue, and blue red."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    places = {}
+    for row in range(132, 132 + 12 * int.from_bytes(data[128:132]), 12):
+        places[bytes(data[row : row + 4])] = row + 4
+    red, blue = (slice(places[name], places[name] + 8) for name in (b"rXYZ", b"bXYZ"))
+    data[red], data[blue] = data[blue], data[red]
+    return bytes(data)

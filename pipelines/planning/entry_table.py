@@ -27,6 +27,8 @@ ENTRY_SCHEMA = pa.schema(
     ]
 )
 """The columns are the fields of Entry."""
+LATER_COLUMNS = ("original",)
+"""What plans of version 3 lack; hashed only where a row has a value, so that such plans keep their hashes."""
 
 
 def entry_table(entries: Sequence[Entry]) -> pa.Table:
@@ -34,6 +36,14 @@ def entry_table(entries: Sequence[Entry]) -> pa.Table:
     # column by column: a tuple an input would be as much work for the garbage collector as for us
     columns = [pa.array(list(map(attrgetter(field.name), entries)), field.type) for field in ENTRY_SCHEMA]
     return pa.table(columns, schema=ENTRY_SCHEMA)
+
+
+def with_later_columns(table: pa.Table) -> pa.Table:
+    """Inputs of an older plan with the columns that it lacks."""
+    for name in LATER_COLUMNS:
+        if name not in table.column_names:
+            table = table.append_column(ENTRY_SCHEMA.field(name), pa.array([""] * table.num_rows))
+    return table
 
 
 def table_entries(table: pa.Table) -> list[Entry]:
@@ -64,6 +74,9 @@ class PlanHasher:
         places = np.searchsorted(self._labels, labels)  # ten times faster than Arrow's index_in for 21,841 classes
         places[self._labels[places] != labels] = len(self._labels) - 1
         columns = {name: table[name] for name in table.column_names}
+        for name in LATER_COLUMNS:
+            if not pc.any(pc.not_equal(columns[name], "")).as_py():
+                del columns[name]
         columns |= {f"class {name}": values.take(places) for name, values in self._names.items()}
         for name, column in columns.items():
             digest.update(f"\n{name} {table.num_rows}\n".encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.planning.entry_table import ENTRY_SCHEMA
+from pipelines.planning.entry_table import ENTRY_SCHEMA, with_later_columns
 from spae.data.publishing import delete, join, list_files, publish, read_bytes
 
 PLAN_FOLDER = "plan"
@@ -32,9 +32,11 @@ class PlanFiles:
             raise ValueError(f"{url} does not exist; rerun the sharding")
         with pq.ParquetFile(io.BytesIO(data)) as part:
             group = number % SHARDS_PER_PART
-            if not part.schema_arrow.equals(ENTRY_SCHEMA) or group >= part.num_row_groups:
-                raise ValueError(f"{url} does not hold shard {number} of a plan; rerun the sharding")
-            return part.read_row_group(group, use_threads=False)  # see read_parquet in spae/data/records.py
+            if group < part.num_row_groups:
+                table = part.read_row_group(group, use_threads=False)  # see read_parquet in spae/data/records.py
+                if (table := with_later_columns(table)).schema.equals(ENTRY_SCHEMA):
+                    return table
+            raise ValueError(f"{url} does not hold shard {number} of a plan; rerun the sharding")
 
     def write(self, shards: Iterable[pa.Table]) -> None:
         """Write all parts into this folder, which is a local one."""

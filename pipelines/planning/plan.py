@@ -28,7 +28,7 @@ from spae.data.records import ClassName, check_split, shard_name
 from spae.data.sources import Source, SourceSettings
 
 SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
 
 

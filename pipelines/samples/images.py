@@ -59,10 +59,13 @@ class ImageSamples:
         if self.short_side is not None:
             pixels = shrink_image(pixels, self.short_side, square=self.square)
         data = encode_jpeg(pixels, self.quality) if suffix == "jpg" else encode_png(pixels)
-        return Media(suffix, data, _metadata(header, pixels.shape[1], pixels.shape[0]))
+        encoding = {"encoded_as": suffix} | ({"quality": self.quality} if suffix == "jpg" else {})
+        return Media(suffix, data, _metadata(header, pixels.shape[1], pixels.shape[0]) | encoding)
 
     def _suffix(self, header: ImageHeader) -> str:
-        return STORED_SUFFIXES.get(header.format, "png") if self.format == "keep" else self.format
+        if self.format != "keep":
+            return self.format
+        return STORED_SUFFIXES.get(header.format, "jpg" if header.is_lossy else "png")
 
     def _is_kept(self, header: ImageHeader, suffix: str) -> bool:
         """Whether the original bytes are what is asked for."""

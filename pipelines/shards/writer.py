@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from pipelines.planning.entry_table import PlanHasher, determining, table_entries
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
@@ -95,23 +96,23 @@ class ShardWriter:
         return outcome
 
     def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome) -> None:
-        source = self.settings.source.open()
         names = {row.label: row for row in self.classes}
-        for entry in entries:
-            try:
-                members = sample_members(source, self.settings.samples, entry, names)
-            except MediaError as error:
-                row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
-                outcome.errors.append(row)
-                continue
-            except Exception as error:
-                error.add_note(f"in the input {entry.path}")
-                raise
-            for suffix in sorted(members):
-                tar.add(f"{entry.key}.{suffix}", members[suffix])
-            outcome.samples += 1
-            if entry.label is not None:
-                outcome.classes[entry.label] += 1
+        with self.settings.source.reading(entries) as source:
+            for entry in entries:
+                try:
+                    members = sample_members(source, self.settings.samples, entry, names)
+                except MediaError as error:
+                    row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
+                    outcome.errors.append(row)
+                    continue
+                except Exception as error:
+                    error.add_note(f"in the input {entry.path}")
+                    raise
+                for suffix in sorted(members):
+                    tar.add(f"{entry.key}.{suffix}", members[suffix])
+                outcome.samples += 1
+                if entry.label is not None:
+                    outcome.classes[entry.label] += 1
         if not outcome.samples:
             raise _NoSamplesError
         tar.close()
@@ -142,6 +143,7 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
         **({"caption": entry.text} if entry.text else {}),
         "source_path": entry.path,
         **media.metadata,
+        **({"original": _original(entry)} if entry.original else {}),
         "size": len(media.data),
         "sha256": hashlib.sha256(media.data).hexdigest(),
     }
@@ -151,6 +153,14 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
         METADATA_SUFFIX: json.dumps(metadata).encode(),
     }
     return members if entry.label is None else {**members, LABEL_SUFFIX: str(entry.label).encode()}
+
+
+def _original(entry: Entry) -> Any:
+    """What the input's own json says; as text where it is none."""
+    try:
+        return json.loads(entry.original)
+    except (ValueError, RecursionError):
+        return entry.original
 
 
 class _NoSamplesError(Exception):

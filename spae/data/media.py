@@ -10,12 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+from spae.data.colours import as_srgb
+from spae.data.image_bytes import is_heif, is_lossy, is_whole_jpeg
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What is opened at all (JPEG includes MPO); Pillow knows more, some of which start other programs."""
 STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png"}
-"""Member suffix of the formats that shards hold as they are; the others are stored as PNG, pixel for pixel."""
+"""Member suffix of the formats that shards hold as they are."""
+MAX_TEXT_BYTES = 1 << 24
+"""Of one text or profile in a PNG, unpacked: editors write megabytes of XMP. Pillow's own bound is 1 MB."""
+MAX_JPEG_SIDE = 65_500
+"""Pixels that a JPEG can have in a row or column."""
 
 
 class MediaError(ValueError):
@@ -42,6 +49,8 @@ class ImageHeader:
     format: str
     width: int
     height: int
+    is_lossy: bool = False
+    """Whether the format has lost details already: JPEG, AVIF, most WebP."""
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -50,12 +59,13 @@ DEFAULT_LIMITS = ImageLimits()
 def check_image(data: bytes, *, decode: bool = False, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
     """Check the structure of an image file, with `decode` every pixel too; MediaError where it cannot be whole.
 
-    PNG: every chunk and its checksum. JPEG: the end mark must follow the last scan, so a cut file is seen. Damage
-    inside compressed data is seen with `decode`, or by `decode_image`, only.
+    PNG: every chunk and its checksum. JPEG: the end mark must follow the last scan, so a cut file is seen; what stands
+    behind it is ignored. Damage inside compressed data is seen with `decode`, or by `decode_image`, only.
     """
     image = _open(data, limits)
-    header = ImageHeader(str(image.format), image.width, image.height)
-    if header.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    form = str(image.format)
+    header = ImageHeader(form, image.width, image.height, is_lossy(form, data))
+    if form in ("JPEG", "MPO") and not is_whole_jpeg(data):
         raise MediaError("truncated JPEG", "no end mark after the last scan")
     try:
         if not decode or header.format == "PNG":  # of the others verify sees no more than load
@@ -76,7 +86,8 @@ def decode_image(
 ) -> NDArray[np.uint8]:
     """Decode an image to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
-    Transparent pixels are laid over white, 16-bit grey is scaled to 8, CMYK and palettes become RGB. With `short_side`
+    Transparent pixels are laid over white, 16-bit grey is scaled to 8, CMYK and palettes become RGB, and colours those
+    of sRGB where the image has a profile of others. With `short_side`
     a JPEG may be decoded at an eighth to a half of its size, as long as its short side stays twice that long: for those
     who shrink it anyway, two to three times faster. Raises MediaError on bytes that are no image, cut or damaged ones,
     animations, and images over the limits. What the JPEG library fills in with a mere warning, such as scans that end
@@ -102,8 +113,9 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = as_srgb(image.convert("RGBA"))
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = as_srgb(image.convert("RGB") if image.mode == "P" else image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -115,7 +127,13 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """uint8 (H, W, 3) as JPEG of a quality from 1 to 95; the same bytes for the same pixels and Pillow version."""
+    """uint8 (H, W, 3) as JPEG of a quality from 1 to 95; the same bytes for the same pixels and Pillow version.
+
+    MediaError where it is too long for a JPEG.
+    """
+    height, width = pixels.shape[:2]
+    if max(height, width) > MAX_JPEG_SIDE:
+        raise MediaError("too long for JPEG", f"{width} x {height}, at most {MAX_JPEG_SIDE} a side")
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, format="JPEG", quality=quality)
     return sink.getvalue()
@@ -156,10 +174,13 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         raise MediaError("empty file")
     if len(data) > limits.bytes:
         raise MediaError("too many bytes", f"over {limits.bytes}")
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT_BYTES
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP", "TIFF") else 1
+        frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP", "AVIF", "TIFF") else 1
     except UnidentifiedImageError as error:
+        if is_heif(data):
+            raise MediaError("HEIC image", "nothing here decodes HEVC; make JPEG of it, as by heif-convert") from error
         raise MediaError("no image", f"in none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own bound, twice ours
         raise MediaError("too many pixels", str(error)) from error

@@ -11,7 +11,15 @@ from spae.data.media import decode_image
 from tests.photographs import crops
 from tests.pipelines.folders import folder
 
-FORMS = {"JPEG": {"quality": 80}, "PNG": {}, "WEBP": {}, "GIF": {}, "BMP": {}, "TIFF": {"compression": "tiff_lzw"}}
+FORMS = {
+    "JPEG": {"quality": 80},
+    "PNG": {},
+    "WEBP": {},
+    "AVIF": {},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {"compression": "tiff_lzw"},
+}
 
 
 def mutated(data, generator):

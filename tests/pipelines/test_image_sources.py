@@ -1,5 +1,6 @@
 """Every source through the command: shards, accounts, labels, verification."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -11,13 +12,13 @@ import fsspec
 import open_clip_train.data
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import webdataset
 from PIL import Image
 
 from pipelines.images import main
 from pipelines.verify import main as verify
 from spae.data.records import load_classes, load_index
+from spae.data.sources import web
 from spae.data.tar import read_samples
 from tests.image_layouts import (
     SYNSETS,
@@ -30,6 +31,7 @@ from tests.image_layouts import (
     val_pictures,
     write_files,
 )
+from tests.web_server import WebServer
 
 WNIDS = sorted(SYNSETS)
 
@@ -107,7 +109,8 @@ def test_21k_and_its_garbage_are_accounted_for(tmp_path):
     tars["n03995372.tar"] = tars["n03995372.tar"].rstrip(b"\0")[:-600]
     folder = write_files(tmp_path / "winter21", tars)
     add_links(folder / "n01440764.tar")
-    samples = images("imagenet21k", folder, tmp_path / "shards", "--max-error-share", "0.5")
+    flags = ("--max-error-share", "0.5", "--broken-containers", "skip")
+    samples = images("imagenet21k", folder, tmp_path / "shards", *flags)
     assert len(samples) == 4 + 4 + 4 + 3 + 2
     assert dead_letters(tmp_path / "shards/train") == {
         "unsafe member name": 1,
@@ -202,26 +205,28 @@ def test_a_list_with_a_line_twice(tmp_path):
     assert {sample["txt"] for sample in samples.values()} == {b"even", b"odd"}
 
 
-@pytest.mark.parametrize("compress", ["gz", "bz2", "xz"])
-def test_compressed_tars_are_named_with_the_remedy(tmp_path, compress, caplog):
-    with fsspec.open(str(tmp_path / "a.tar"), "wb", compression={"gz": "gzip"}.get(compress, compress)) as file:
-        file.write(tar_bytes(captioned(3)))
-    assert (
-        main(
-            [
-                "--source",
-                "webdataset",
-                "--input",
-                str(tmp_path / "a.tar"),
-                "--split",
-                "s",
-                "--output",
-                str(tmp_path / "o"),
-            ]
-        )
-        == 1
-    )
-    assert "compressed tar: unpack it first" in caplog.text
+def test_compressed_tars_are_read(tmp_path):
+    folder = write_files(tmp_path / "tars", {"a.tar.gz": gzip.compress(tar_bytes(captioned(10)))})
+    samples = images("webdataset", folder, tmp_path / "shards")
+    assert {sample["txt"].decode() for sample in samples.values()} == {f"picture {number}" for number in range(10)}
+    assert json.loads(samples["000000000"]["json"])["original"] == {"status": "success"}
+
+
+def cut_train_tar(folder):
+    """ILSVRC2012's training images, half of them: a tar that is cut in the middle."""
+    whole = tar_bytes(synset_tars(train_pictures(5)).items())
+    return write_files(folder, {"train.tar": whole[: len(whole) // 2]}) / "train.tar"
+
+
+def test_a_cut_container_fails_whatever_the_share_of_errors(tmp_path, caplog):
+    arguments = ["--source", "imagenet", "--input", str(cut_train_tar(tmp_path)), "--output", str(tmp_path / "shards")]
+    arguments += ["--split", "train", "--max-error-share", "1"]
+    assert main(arguments) == 2
+    assert "2 containers cannot be read whole: train.tar (truncated tar" in caplog.text
+    assert not list((tmp_path / "shards").rglob("*.tar"))
+    assert main([*arguments, "--broken-containers", "skip"]) == 0
+    assert load_index(str(tmp_path / "shards/train")).samples >= 5
+    assert "ILSVRC2012 has 1000 classes, these are" in caplog.text
 
 
 def test_a_store_is_listed_and_read_by_range(tmp_path, google_storage):
@@ -241,7 +246,9 @@ def test_a_store_is_listed_and_read_by_range(tmp_path, google_storage):
 def test_dry_run_names_what_cannot_be_used(tmp_path, caplog):
     folder = write_files(tmp_path / "tars", {**synset_tars(train_pictures(2)), "n01443537.tar": b"no tar" * 200})
     arguments = ["--source", "imagenet21k", "--input", str(folder), "--split", "train", "--output", str(tmp_path / "o")]
-    assert main([*arguments, "--dry-run"]) == 0
+    assert main([*arguments, "--dry-run"]) == 2
+    assert "1 containers cannot be read whole: n01443537.tar (broken tar" in caplog.text
+    assert main([*arguments, "--dry-run", "--broken-containers", "skip"]) == 0
     assert "7 inputs of 4 classes in 1 shards" in caplog.text
     assert "1 inputs cannot be used: broken tar" in caplog.text
     assert not (tmp_path / "o").exists()
@@ -253,6 +260,22 @@ def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
     arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
     assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
     assert "these count without 2 inputs" in caplog.text
+
+
+def test_busy_and_slow_servers_cost_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    with WebServer({f"{i}.jpg": data for i, data in enumerate(jpegs(16))}).running() as site:
+        kinds = ("slow", "busy503-4", "busy429-2", "slow")
+        lines = [f"{site.url}/{kinds[i % 4]}/{i}.jpg,{i % 3}" for i in range(16)]
+        lines += [f"{site.url}/403/0.jpg,0", f"{site.url}/busy503-99/1.jpg,1"]
+        (tmp_path / "list.csv").write_text("\n".join(lines))
+        flags = ("--max-error-share", "0.2", "--fetches", "5", "--timeout", "3")
+        samples = images("list", tmp_path / "list.csv", tmp_path / "shards", *flags)
+        assert sorted(sample["jpg"] for sample in samples.values()) == sorted(jpegs(16))
+        assert dead_letters(tmp_path / "shards/train") == {"cannot be read": 1, "server unavailable": 1}
+        assert 2 <= site.at_once <= 5
+        images("list", tmp_path / "list.csv", tmp_path / "again", *flags[:2], "--fetches", "1")
+        assert tar_hashes(tmp_path / "again/train") == tar_hashes(tmp_path / "shards/train")
 
 
 def test_sounds_and_texts_beside_pictures_are_no_inputs(tmp_path, caplog):

@@ -1,9 +1,12 @@
 """Where raw samples come from."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from spae.data.sources.base import Entry, Source
+from spae.data.sources.containers import BrokenContainers
 from spae.data.sources.digits import DigitsSource
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
@@ -11,11 +14,14 @@ from spae.data.sources.kinetics import KineticsSource
 from spae.data.sources.list_file import ListSource
 from spae.data.sources.parquet import ParquetSource
 from spae.data.sources.parquet_rows import Columns
+from spae.data.sources.read_ahead import ReadAhead
+from spae.data.sources.web import Web
 from spae.data.sources.webdataset import WebDatasetSource
 
 __all__ = [
     "IMAGE_PATTERNS",
     "VIDEO_PATTERNS",
+    "BrokenContainers",
     "Entry",
     "ImageSourceName",
     "Source",
@@ -52,6 +58,18 @@ class SourceSettings:
     text_column: str = ""
     include: str = field(default="", metadata=FREE)
     """Patterns of the file names in a folder that are inputs, with commas between; all files where it is empty."""
+    broken_containers: BrokenContainers = field(default="fail", metadata=FREE)
+    timeout: float = field(default=30.0, metadata=FREE)
+    """Seconds that one answer of a web server may take."""
+    retries: int = field(default=5, metadata=FREE)
+    """Times that a busy web server is asked again."""
+    fetches: int = field(default=1, metadata=FREE)
+    """Inputs of a store or of the web that are fetched at once for a shard."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("timeout", 0.001), ("retries", 0), ("fetches", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} {getattr(self, name)} must be at least {least}")
 
     def open(self) -> Source:
         """The source itself. ValueError where it cannot be what it should be."""
@@ -67,6 +85,19 @@ class SourceSettings:
             raise ValueError(f"--source {self.name} needs --input, the folder or file that holds the inputs")
         return self._open_url()
 
+    @contextmanager
+    def reading(self, entries: Sequence[Entry]) -> Iterator[Source]:
+        """The source, to read these inputs in this order: of a store or of the web several at once."""
+        source = self.open()
+        if self.fetches == 1 or not ("://" in self.url or any("://" in entry.path for entry in entries)):
+            yield source
+            return
+        ahead = ReadAhead(source, entries, self.fetches)
+        try:
+            yield ahead
+        finally:
+            ahead.close()
+
     def _open_url(self) -> Source:
         if self.name == "kinetics":
             if not self.annotations:
@@ -77,9 +108,10 @@ class SourceSettings:
             return FolderSource(self.url, patterns or ("*",))
         if self.name == "parquet":
             columns = Columns(self.image_column, self.label_column, self.text_column)
-            return ParquetSource(self.url, self.annotations, columns)
+            return ParquetSource(self.url, self.annotations, columns, self.broken_containers)
         if self.name == "webdataset":
-            return WebDatasetSource(self.url, self.annotations)
+            return WebDatasetSource(self.url, self.annotations, self.broken_containers)
         if self.name == "list":
-            return ListSource(self.url, self.annotations)
-        return ImageNetSource(self.url, self.annotations, all_named=self.name == "imagenet")
+            return ListSource(self.url, self.annotations, Web(self.timeout, self.retries))
+        is_1k = self.name == "imagenet"
+        return ImageNetSource(self.url, self.annotations, is_1k, self.broken_containers)

@@ -26,6 +26,8 @@ class Entry:
     """Where the input begins inside of `path`: a byte of a tar, a row of a Parquet file; None where it is the whole."""
     text: str = ""
     """The input's own caption; empty where the name of its class is its text."""
+    original: str = ""
+    """What its source says else of it, as JSON; empty where nothing."""
 
 
 class Source(Protocol):

@@ -1,5 +1,6 @@
 """ImageNet as people have it: ILSVRC2012 in tars or folders, and the 21k synsets in one tar each."""
 
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ import fsspec
 
 from spae.data.records import ClassName, safe_key
 from spae.data.sources.base import Entry
+from spae.data.sources.containers import BrokenContainers, Containers
 from spae.data.sources.files import NOT_TEXT, FileItem, Place, find_files, is_text, list_folder, read_part, readable
 from spae.data.sources.synsets import WNID, Annotations, load_annotations, shipped_names
-from spae.data.sources.tars import TRUNCATED, TarRange, map_in_order, open_tar
+from spae.data.sources.tars import TRUNCATED, TarRange, TarReader, map_in_order, open_tar
 
-_SYNSET_TAR = re.compile(rf"({WNID.pattern})\.tar")
+ILSVRC_CLASSES = 1000
+_SYNSET_TAR = re.compile(rf"({WNID.pattern})\.(?:tar|tgz|tar\.\w+)")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class ImageNetSource:
     url: str
     annotations: str = ""
     all_named: bool = True
-    """Whether `annotations` name all classes there are; else the synsets found are the classes."""
+    """Whether `annotations` name all classes there are, 1000; else the synsets found are the classes."""
+    broken_containers: BrokenContainers = "fail"
 
     def classes(self) -> tuple[ClassName, ...]:
         """The synsets, sorted by id."""
@@ -52,7 +58,11 @@ class ImageNetSource:
     def entries(self) -> Iterator[Entry]:
         """Every file, synset by synset."""
         labels = {row.wnid: row.label for row in self.classes()}
-        for entry in self._files():
+        if self.all_named and len(labels) != ILSVRC_CLASSES:
+            message = "%s: ILSVRC2012 has %d classes, these are %d; labels count those that are here"
+            logger.warning(message, self.url, ILSVRC_CLASSES, len(labels))
+        containers = Containers(self.broken_containers)
+        for entry in self._files(containers):
             if entry.problem:
                 yield entry
                 continue
@@ -60,6 +70,7 @@ class ImageNetSource:
             label = labels.get(wnid)
             problem = "no synset" if wnid is None else "unknown synset" if label is None else ""
             yield replace(entry, label=label, problem=problem)
+        containers.close()
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
@@ -80,15 +91,20 @@ class ImageNetSource:
         return bool(file_system.isdir(path))
 
     @cached_property
-    def _synset_tars(self) -> tuple[tuple[TarRange, ...], tuple[Entry, ...]]:
-        """The tars of one synset each, and what lies beside them; no tars where the images are stored otherwise."""
-        tars, others = [], []
+    def _synset_tars(self) -> tuple[tuple[TarRange, ...], tuple[Entry, ...], tuple[tuple[str, str], ...]]:
+        """The tars of one synset each, what lies beside them, and the damages of the tar that holds them all.
+
+        No tars where the images are stored otherwise.
+        """
+        tars, others, damages = list[TarRange](), list[Entry](), list[tuple[str, str]]()
         if self._is_folder:
             for item in list_folder(self.url):
                 if item.kind == "file" and (match := _SYNSET_TAR.fullmatch(item.name)):
                     tars.append(TarRange(Place(self.url, item.name), match[1]))
                 else:
                     others.append(_file_entry(item, item.name, "beside the tars of the synsets"))
+                    if _is_synset_folder(item):
+                        damages.append((item.name, "a folder beside the tars of the synsets: nothing of it was read"))
         else:
             with open_tar(TarRange(Place(self.url), "")) as reader:
                 for member in reader:
@@ -101,7 +117,8 @@ class ImageNetSource:
                         others.append(Entry(_key(path), path, None, member.size, problem))
                     else:
                         break
-        return tuple(tars), tuple(others)
+                damages.append((posixpath.basename(self.url), reader.damage))
+        return tuple(tars), tuple(others), tuple(damages)
 
     def _present(self) -> set[str]:
         """The synsets that the input holds, empty ones too where they are tars or folders."""
@@ -110,7 +127,8 @@ class ImageNetSource:
             return found | {tar.name for tar in self._synset_tars[0]}
         if self._is_folder:
             return found | {item.name for item in list_folder(self.url) if _is_synset_folder(item)}
-        return found | {wnid for entry in self._files() if not entry.problem and (wnid := self._synset(entry))}
+        files = self._files(Containers("skip"))
+        return found | {wnid for entry in files if not entry.problem and (wnid := self._synset(entry))}
 
     def _synset(self, entry: Entry) -> str | None:
         """The synset that the innermost folder names, or else the ground truth."""
@@ -118,18 +136,24 @@ class ImageNetSource:
         wnid = next((folder for folder in reversed(folders) if WNID.fullmatch(folder)), None)
         return wnid or self._annotations.truth(posixpath.splitext(name)[0])
 
-    def _files(self) -> Iterator[Entry]:
+    def _files(self, containers: Containers) -> Iterator[Entry]:
         """Every input, still without label."""
-        tars, others = self._synset_tars
+        tars, others, damages = self._synset_tars
         if tars:
+            for name, damage in damages:
+                containers.note(name, damage)
             yield from others
-            for entries in map_in_order(lambda tar: list(_tar_entries(tar)), tars):
+            for tar, (entries, damage) in zip(tars, map_in_order(_listed_tar, tars), strict=True):
+                containers.note(f"{tar.name}.tar", damage)
                 yield from entries
         elif self._is_folder:
             for item in list_folder(self.url):
                 yield from self._folder_entries(item)
         else:
-            yield from _tar_entries(TarRange(Place(self.url), ""))
+            tar = TarRange(Place(self.url), "")
+            with open_tar(tar) as reader:
+                yield from _tar_entries(tar, reader)
+                containers.note(posixpath.basename(self.url), reader.damage)
 
     def _folder_entries(self, item: FileItem) -> Iterator[Entry]:
         if item.kind != "directory":
@@ -144,11 +168,16 @@ def _is_synset_folder(item: FileItem) -> bool:
     return item.kind == "directory" and WNID.fullmatch(item.name) is not None
 
 
-def _tar_entries(tar: TarRange) -> Iterator[Entry]:
+def _listed_tar(tar: TarRange) -> tuple[list[Entry], str]:
+    """Every member, and what damage the tar has."""
     with open_tar(tar) as reader:
-        for member in reader:
-            path = "/".join(name for name in (tar.name, member.name) if name) or posixpath.basename(tar.file.url)
-            yield Entry(_key(path), path, None, member.size, member.problem, member.offset)
+        return list(_tar_entries(tar, reader)), reader.damage
+
+
+def _tar_entries(tar: TarRange, reader: TarReader) -> Iterator[Entry]:
+    for member in reader:
+        path = "/".join(name for name in (tar.name, member.name) if name) or posixpath.basename(tar.file.url)
+        yield Entry(_key(path), path, None, member.size, member.problem, member.offset)
 
 
 def _file_entry(item: FileItem, path: str, problem: str) -> Entry:

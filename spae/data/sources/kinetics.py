@@ -15,6 +15,7 @@ from spae.data.records import ClassName, safe_key
 from spae.data.sources.base import Entry
 from spae.data.sources.files import NOT_TEXT, is_text, readable
 from spae.data.sources.folder import FolderSource
+from spae.data.sources.unpacked import TAR_SUFFIXES
 
 COLUMNS = {
     "label": ("label",),
@@ -116,10 +117,14 @@ class KineticsSource:
                 f"{self.url} is no folder that can be listed; --input names the folder that holds the clips"
             )
         files: dict[str, tuple[str, int | None]] = {}
+        packed = 0
         for path, row in sorted(file_system.find(root, detail=True).items()):
             name, suffix = posixpath.splitext(posixpath.basename(path))
             if suffix.lower() in VIDEO_SUFFIXES:
                 files.setdefault(name, (path.removeprefix(root.rstrip("/") + "/"), row.get("size")))
+            packed += path.lower().endswith(TAR_SUFFIXES)
+        if packed and not files:
+            raise ValueError(f"{self.url} holds {packed} tars and no video; unpack them first (tar -xf)")
         return files
 
 

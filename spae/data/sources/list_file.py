@@ -2,9 +2,8 @@
 
 import logging
 import posixpath
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from spae.data.media import MediaError
@@ -13,11 +12,10 @@ from spae.data.sources.base import Entry
 from spae.data.sources.files import NOT_TEXT, Place, is_text, path_key, read_part, readable
 from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.data.sources.list_lines import list_lines, unused_columns
+from spae.data.sources.web import Web
 
 PROTOCOLS = ("file", "gs", "gcs", "s3", "s3a", "http", "https", "abfs", "az", "memory")
 """Of the URLs that a list may hold; fsspec knows others, some of which run commands or open what lies elsewhere."""
-WAITS = (0.0, 0.2, 1.0)
-"""Seconds before each time that a host is asked."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +33,7 @@ class ListSource:
 
     url: str
     annotations: str = ""
+    web: Web = field(default_factory=Web)
 
     def classes(self) -> tuple[ClassName, ...]:
         """The given classes, or those that occur; none where no line has a label."""
@@ -56,8 +55,11 @@ class ListSource:
         if problem := self._problem(entry.path):
             raise MediaError(problem)
         alone = "://" in entry.path or entry.path.startswith("/")
+        url = entry.path if alone else f"{posixpath.dirname(self.url)}/{entry.path}"
+        if url.startswith(("http://", "https://")):
+            return self.web.read(url, limit)
         place = Place(entry.path) if alone else Place(posixpath.dirname(self.url), entry.path)
-        return _read_web(place, limit) if place.url.startswith("http") else read_part(place, 0, None, limit)
+        return read_part(place, 0, None, limit)
 
     def _problem(self, path: str) -> str:
         protocol, colon, _ = path.partition("://")
@@ -79,30 +81,6 @@ class ListSource:
     @cached_property
     def _is_local(self) -> bool:
         return "://" not in self.url or self.url.startswith("file://")
-
-
-def _read_web(place: Place, limit: int) -> bytes:
-    """A file of any host; what fails each time is a MediaError."""
-    failure: Exception | None = None
-    for wait in WAITS:
-        time.sleep(wait)
-        try:
-            return _stream_web(place, limit)
-        except FileNotFoundError as error:
-            raise MediaError("cannot be read", repr(error)) from error
-        except Exception as error:  # what the client raises has no common type
-            failure = error
-    raise MediaError("cannot be read", repr(failure)) from failure
-
-
-def _stream_web(place: Place, limit: int) -> bytes:
-    """As many bytes as wanted, also of a server that ignores ranges and sends more."""
-    file_system, path = place.locate()
-    data = bytearray()
-    with file_system.open(path, block_size=0, size=1) as stream:  # any size, or one more request asks for it
-        while len(data) < limit and (part := stream.read(limit - len(data))):
-            data += part
-    return bytes(data)
 
 
 def _place(path: str) -> str:

@@ -1,5 +1,6 @@
 """Parquet files with a column of image bytes, as dataset hubs publish them, as a source."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pyarrow as pa
 from spae.data.media import DEFAULT_LIMITS, MediaError
 from spae.data.records import ClassName
 from spae.data.sources.base import Entry
+from spae.data.sources.containers import BrokenContainers, Containers
 from spae.data.sources.files import NOT_TEXT, Place, is_text, path_key, readable
 from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
 from spae.data.sources.parquet_rows import Columns, hub_class_names, open_parquet, row_bytes
@@ -19,6 +21,8 @@ from spae.data.sources.patterns import matching_files
 
 BATCH_ROWS = 4096
 _HUB_SPLIT = re.compile(r"(?:.*/)?([^/]+)-[0-9]{5}-of-[0-9]{5}[^/]*\.parquet")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ParquetSource:
     url: str
     annotations: str = ""
     columns: Columns = field(default_factory=Columns)
+    broken_containers: BrokenContainers = "fail"
 
     def classes(self) -> tuple[ClassName, ...]:
         """The classes that are named, or else those that the label column holds; none without labels."""
@@ -43,13 +48,16 @@ class ParquetSource:
 
     def entries(self) -> Iterator[Entry]:
         """Every row of every file."""
+        containers, unused = Containers(self.broken_containers), dict[str, None]()
         for name in self._files[1]:
             if not is_text(name):
+                containers.note(readable(name), NOT_TEXT)
                 yield Entry(path_key(name), readable(name), problem=NOT_TEXT)
                 continue
             number = 0
             try:
                 size = self._row_size(name)
+                unused |= dict.fromkeys(self._unused(name))
                 for label_text, text, path in self._rows(name):
                     label, problem = self._labels.find(label_text)
                     if len(text.encode()) > MAX_TEXT_BYTES:
@@ -58,7 +66,11 @@ class ParquetSource:
                     yield Entry(key, f"{name}#{number}", label, size, problem, number, text)
                     number += 1
             except MediaError as error:
+                containers.note(name, f"{error}: {number} rows were read")
                 yield Entry(path_key(name), name, problem=error.reason)
+        containers.close()
+        if unused:
+            logger.info("%s: left out are the columns %s", self.url, ", ".join(unused))
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The image's bytes, cut after `limit`."""
@@ -69,9 +81,7 @@ class ParquetSource:
     def _labels(self) -> Labels:
         if self.annotations:
             return Labels.given(named_classes(self.annotations))
-        root, names = self._files
-        with open_parquet(Place(root, names[0])) as file:
-            schema = file.schema_arrow
+        schema, names = self._first_schema(), self._files[1]
         if hub_names := hub_class_names(schema, self.columns.of(schema)):
             return Labels.given(ClassName(label, name) for label, name in enumerate(hub_names))
         found = Counter[str]()
@@ -79,6 +89,21 @@ class ParquetSource:
             with suppress(MediaError):  # entries() names it
                 found.update(label for label, _, _ in self._rows(name) if label)
         return Labels.occurring(found.elements())
+
+    def _first_schema(self) -> pa.Schema:
+        """Of the first file that is whole."""
+        root, names = self._files
+        for name in names:
+            with suppress(MediaError), open_parquet(Place(root, name)) as file:
+                return file.schema_arrow
+        raise ValueError(f"none of the {len(names)} files of --input {self.url} is a whole Parquet file: {names[0]}")
+
+    def _unused(self, name: str) -> list[str]:
+        """Columns of a file that say nothing here."""
+        with open_parquet(Place(self._files[0], name)) as file:
+            used = self.columns.of(file.schema_arrow)
+            chosen = {used.image.partition(".")[0], used.label, used.text}
+            return [column for column in file.schema_arrow.names if column not in chosen]
 
     @cached_property
     def _files(self) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import Lock
+from typing import BinaryIO
 
 from spae.data.media import MediaError
 
@@ -38,12 +39,7 @@ class Spool:
         MediaError where a block is too large for the disk, or is shorter than that.
         """
         with self.lock:
-            if self.process != os.getpid():  # after a fork the folder is the parent's
-                self._start()
-            if key not in self.blocks:
-                self.blocks[key] = self._written(unpack())
-            self.blocks.move_to_end(key)
-            block = self.blocks[key]
+            block = self._block(key, unpack)
             if number >= len(block.ends):
                 raise MediaError("cannot be read", f"row {number} of {len(block.ends)}")
             if number in block.missing:
@@ -53,6 +49,28 @@ class Spool:
                 file.seek(begin)
                 return file.read(min(block.ends[number] - begin, limit))
 
+    def open(self, key: Hashable, unpack: Callable[[], Iterable[bytes | None]]) -> tuple[BinaryIO, tuple[int, ...]]:
+        """A whole block as a file, and where each of its strings ends in it; MediaError as in `read`.
+
+        The file can be read for as long as it is open, also where the block is no longer kept.
+        """
+        with self.lock:
+            block = self._block(key, unpack)
+            return open(block.path, "rb"), block.ends
+
+    def room(self) -> int:
+        """The most bytes that can be kept on this disk."""
+        folder = self.folder.name if self.folder else tempfile.gettempdir()
+        return min(SPOOL_BYTES, (shutil.disk_usage(folder).free + self.bytes) // 2)
+
+    def _block(self, key: Hashable, unpack: Callable[[], Iterable[bytes | None]]) -> _Block:
+        if self.process != os.getpid():  # after a fork the folder is the parent's
+            self._start()
+        if key not in self.blocks:
+            self.blocks[key] = self._written(unpack())
+        self.blocks.move_to_end(key)
+        return self.blocks[key]
+
     def _start(self) -> None:
         self.process = os.getpid()
         self.blocks: OrderedDict[Hashable, _Block] = OrderedDict()
@@ -61,7 +79,7 @@ class Spool:
 
     def _written(self, strings: Iterable[bytes | None]) -> _Block:
         self.folder = self.folder or tempfile.TemporaryDirectory(prefix="spae-spool-")
-        room = min(SPOOL_BYTES, (shutil.disk_usage(self.folder.name).free + self.bytes) // 2)
+        room = self.room()
         handle, path = tempfile.mkstemp(dir=self.folder.name)
         ends, missing, end = list[int](), set[int](), 0
         try:
@@ -72,7 +90,7 @@ class Spool:
                     end += file.write(data or b"")
                     ends.append(end)
                     if end > room:
-                        raise MediaError("row group too large", f"over {room} bytes, all that may be kept")
+                        raise MediaError("too large to unpack", f"over {room} bytes, all that may be kept")
         except BaseException:
             os.remove(path)
             raise

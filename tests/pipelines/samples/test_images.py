@@ -8,7 +8,7 @@ from PIL import Image
 from pipelines.samples.images import ImageSamples
 from spae.data.media import MediaError, decode_image, shrink_image
 from spae.data.sources import Entry
-from tests.photographs import photographs
+from tests.photographs import photographs, swapping_profile
 
 PICTURE = photographs()[0]  # 427 x 640
 
@@ -50,7 +50,7 @@ def test_what_is_larger_shrinks_to_the_short_side(form, square, size):
     pixels = decode_image(made.data)
     assert (pixels.shape[1], pixels.shape[0]) == size == (made.metadata["width"], made.metadata["height"])
     assert (made.metadata["source_width"], made.metadata["source_height"]) == (640, 427)
-    assert made.suffix == ("jpg" if form == "JPEG" else "png")
+    assert made.suffix == ("png" if form == "PNG" else "jpg")
     whole = shrink_image(PICTURE, 128, square=square)
     assert np.abs(pixels.astype(int) - whole).mean() < 4
 
@@ -67,6 +67,47 @@ def test_a_given_format_holds_for_all():
     assert media(png, format="png").data == png
     assert media(png, format="jpg").suffix == "jpg"
     np.testing.assert_array_equal(decode_image(media(jpeg, format="png").data), decode_image(jpeg))
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "suffix"),
+    [
+        ("WEBP", {"quality": 80}, "jpg"),
+        ("WEBP", {"quality": 80, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, "jpg"),
+        ("WEBP", {"lossless": True}, "png"),
+        ("WEBP", {"lossless": True, "icc_profile": b"x" * 101}, "png"),
+        ("AVIF", {"quality": 80}, "jpg"),
+        ("GIF", {}, "png"),
+        ("BMP", {}, "png"),
+    ],
+)
+def test_what_is_lossy_already_becomes_a_jpeg_that_says_so(form, options, suffix):
+    picture = Image.fromarray(PICTURE)
+    data = encoded(picture.quantize(256) if form == "GIF" else picture, form, **options)
+    made = media(data)
+    assert made.suffix == suffix == made.metadata["encoded_as"]
+    assert made.metadata.get("quality") == (95 if suffix == "jpg" else None)
+    difference = np.abs(decode_image(made.data).astype(int) - decode_image(data)).mean()
+    assert difference < 2.5 if suffix == "jpg" else difference == 0
+    assert suffix == "png" or len(made.data) < 4 * len(data)
+    assert media(data, format="png").suffix == "png"
+
+
+def test_what_is_too_long_for_a_jpeg_is_a_media_error():
+    data = encoded(np.zeros((2, 65_501), np.uint8), "PNG")
+    assert media(data).data == data
+    with pytest.raises(MediaError, match="too long for JPEG: 65501 x 2, at most 65500"):
+        media(data, format="jpg")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_colours_of_another_space_are_turned_into_those_of_srgb(form):
+    """A profile that calls red blue and blue red: whoever ignores it sees another picture."""
+    swapped = encoded(PICTURE, form, icc_profile=swapping_profile(), **({"lossless": True} if form == "WEBP" else {}))
+    plain = encoded(np.ascontiguousarray(PICTURE[..., ::-1]), form, **({"lossless": True} if form == "WEBP" else {}))
+    found, expected = (decode_image(media(data, short_side=64).data).astype(int) for data in (swapped, plain))
+    assert np.abs(found - expected).mean() < 3
+    assert np.abs(found - expected[..., ::-1]).mean() > 10
 
 
 def test_quality_is_that_of_the_encoder():

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from spae.data.media import ImageLimits, MediaError, check_image, decode_image, encode_png, fit_image, to_rgb
+from tests.photographs import swapping_profile
 
 
 def ramp(height=24, width=36):
@@ -24,6 +25,7 @@ SMALL = {
     "JPEG": encoded(ramp(), "JPEG", quality=95),
     "PNG": encoded(ramp(), "PNG"),
     "WEBP": encoded(ramp(), "WEBP", lossless=True),
+    "AVIF": encoded(ramp(), "AVIF", quality=95),
     "GIF": encoded(Image.fromarray(ramp()).quantize(64), "GIF"),
     "BMP": encoded(ramp(), "BMP"),
     "TIFF": encoded(ramp(), "TIFF"),
@@ -140,6 +142,73 @@ def test_limits_are_the_callers():
         decode_image(SMALL["PNG"], limits=ImageLimits(pixels=24 * 36 - 1))
     with pytest.raises(MediaError, match="too many bytes"):
         decode_image(SMALL["PNG"], limits=ImageLimits(bytes=10))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_stands_behind_a_jpeg_is_ignored(seed, progressive):
+    """Motion photos hold a video there; marks of JPEGs occur in it by chance."""
+    data = encoded(ramp(), "JPEG", quality=95, progressive=progressive)
+    behind = np.random.default_rng(seed).integers(0, 256, 300_000, dtype=np.uint8).tobytes() + b"\xff\xda"
+    for tail in (behind, bytes(1000), b"\xff\xd8\xff\xda", data[:-2]):
+        assert check_image(data + tail) == check_image(data, decode=True) == check_image(data + tail, decode=True)
+    with pytest.raises(MediaError, match="truncated JPEG"):
+        check_image(data[:-2] + bytes(1000))
+
+
+@pytest.mark.parametrize(
+    "options", [{"restart_marker_rows": 1}, {"progressive": True}, {"exif": b"Exif\0\0\xff\xd9" * 99}]
+)
+def test_marks_inside_of_a_jpeg_are_not_its_end(options):
+    data = encoded(ramp(200, 300), "JPEG", **options)
+    check_image(data)
+    for share in (0.2, 0.5, 0.9):
+        with pytest.raises(MediaError, match="JPEG"):
+            check_image(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_png_with_megabytes_of_text_is_a_picture(packed):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "x" * 2_000_000, zip=packed)
+    data = encoded(ramp(), "PNG", pnginfo=text)
+    assert check_image(data, decode=True).width == 36
+    np.testing.assert_array_equal(decode_image(data), ramp())
+    text.add_text("bomb", "x" * 40_000_000, zip=True)
+    with pytest.raises(MediaError):
+        check_image(encoded(ramp(), "PNG", pnginfo=text))
+
+
+def test_heic_says_what_is_missing():
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(MediaError, match="HEIC image: nothing here decodes HEVC; make JPEG of it, as by heif-convert"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_a_profile_of_srgb_or_of_nothing_changes_no_pixel(mode):
+    image = Image.fromarray(ramp()).convert(mode)
+    plain = decode_image(encoded(image, "PNG"))
+    same = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (same, same[:200], b"words" * 99, bytes(1 << 23)):
+        np.testing.assert_array_equal(decode_image(encoded(image, "PNG", icc_profile=profile)), plain)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_profiles_hold_for_every_kind_of_pixels(mode):
+    image = Image.fromarray(ramp()).convert(mode)
+    plain = decode_image(encoded(image, "PNG")).astype(int)
+    found = decode_image(encoded(image, "PNG", icc_profile=swapping_profile()))
+    assert np.abs(found - plain[..., ::-1]).max() <= 3
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_mutated_profiles_cost_no_picture(changes):
+    profile = bytearray(swapping_profile())
+    for place, value in changes:
+        profile[int(place * len(profile))] = value
+    assert decode_image(encoded(ramp(), "PNG", icc_profile=bytes(profile))).shape == (24, 36, 3)
 
 
 @given(st.sampled_from(sorted(SMALL)), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))))

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from spae.data.records import ClassName
@@ -18,8 +20,8 @@ LIMIT = 1 << 24
 WNIDS = sorted(SYNSETS)
 
 
-def imagenet(url, annotations="", name="imagenet"):
-    return SourceSettings(name=name, url=str(url), split="train", annotations=str(annotations)).open()
+def imagenet(url, annotations="", name="imagenet", **settings):
+    return SourceSettings(name=name, url=str(url), split="train", annotations=str(annotations), **settings).open()
 
 
 def sound(source):
@@ -173,18 +175,60 @@ def test_21k_takes_the_synsets_that_are_there_and_names_from_a_list(tmp_path):
     assert source.read(images[0], 10) == train_pictures(2)[images[0].path][:10]
 
 
-def test_one_broken_tar_costs_one_entry(tmp_path):
+def broken_train(folder):
+    """The same tars in a folder and in a tar: one is none, one is cut."""
     tars = synset_tars(train_pictures(3))
     tars["n01443537.tar"] = b"no tar at all" * 100
     tars["n02119789.tar"] = tars["n02119789.tar"][: len(tars["n02119789.tar"]) // 3]
-    for source in (
-        imagenet(write_files(tmp_path / "tars", tars)),
-        imagenet(write_files(tmp_path, {"train.tar": tar_bytes(tars.items())}) / "train.tar"),
-    ):
-        entries = list(source.entries())
+    write_files(folder, {"train.tar": tar_bytes(tars.items())})
+    return write_files(folder / "tars", tars), folder / "train.tar"
+
+
+def test_one_broken_tar_costs_one_entry_where_it_is_skipped(tmp_path, caplog):
+    for url in broken_train(tmp_path):
+        entries = list(imagenet(url, broken_containers="skip").entries())
         problems = sorted(entry.problem for entry in entries if entry.problem)
         assert problems == ["broken tar", "truncated tar"]
         assert len(entries) >= 3 + 1 + 1 + 3
+        assert "2 containers cannot be read whole: n01443537.tar (broken tar: 0 members" in caplog.text
+        caplog.clear()
+
+
+def test_broken_tars_fail_unless_they_are_skipped(tmp_path):
+    for url in broken_train(tmp_path):
+        with pytest.raises(ValueError, match=r"2 containers .*n01443537.tar .broken.*n02119789.tar .truncated .*skip"):
+            list(imagenet(url).entries())
+
+
+def test_a_train_tar_that_is_cut_fails_and_says_what_was_read(tmp_path):
+    whole = tar_bytes(synset_tars(train_pictures(3)).items())
+    write_files(tmp_path, {"train.tar": whole[: len(whole) // 2]})
+    with pytest.raises(ValueError, match=r"train.tar .truncated tar: [12] members, .* of .* bytes were read"):
+        list(imagenet(tmp_path / "train.tar").entries())
+
+
+@pytest.mark.parametrize("name", ["n01443537.tar.gz", "n01443537.tgz", "n01443537.tar"])
+def test_compressed_tars_and_folders_beside_tars_fail(tmp_path, name):
+    tars = synset_tars(train_pictures(2))
+    tars[name] = gzip.compress(tars.pop("n01443537.tar"))
+    with pytest.raises(ValueError, match=r"n01443537.tar .compressed tar: unpack it first"):
+        list(imagenet(write_files(tmp_path, tars)).entries())
+
+
+def test_a_synset_folder_beside_tars_fails(tmp_path):
+    tars = synset_tars(train_pictures(2))
+    folder = write_files(tmp_path, {**tars, "n01443538/a.JPEG": b"x"})
+    with pytest.raises(ValueError, match=r"n01443538 .a folder beside the tars"):
+        list(imagenet(folder).entries())
+
+
+def test_another_number_of_classes_than_a_thousand_is_told(tmp_path, caplog):
+    folder = write_files(tmp_path, train_pictures(1))
+    list(imagenet(folder).entries())
+    assert "ILSVRC2012 has 1000 classes, these are 4" in caplog.text
+    caplog.clear()
+    list(imagenet(folder, name="imagenet21k").entries())
+    assert not caplog.text
 
 
 def test_the_annotations_of_a_devkit_are_the_leaves(tmp_path):

@@ -113,3 +113,10 @@ def test_unusable_tables_and_folders_are_named(tmp_path, release):
         list(KineticsSource(str(tmp_path / "none"), str(release[1]), "train").entries())
     with pytest.raises(ValueError, match="needs --annotations"):
         SourceSettings(name="kinetics", url=str(tmp_path), split="train").open()
+
+
+def test_a_release_that_is_still_packed_is_refused_with_the_remedy(release, tmp_path):
+    for name in ("part_0.tar.gz", "part_1.tar"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"holds 2 tars and no video; unpack them first"):
+        list(KineticsSource(str(tmp_path), str(release[1]), "train").entries())

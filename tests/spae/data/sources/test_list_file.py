@@ -1,14 +1,11 @@
 import csv
-import functools
-import http.server
 import io
-import threading
 
 import fsspec
 import pytest
 
 from spae.data.media import MediaError
-from spae.data.sources import SourceSettings, list_file
+from spae.data.sources import SourceSettings
 from tests.image_layouts import jpegs, write_files
 
 LIMIT = 1 << 24
@@ -154,45 +151,3 @@ def test_columns_that_are_left_out_are_named(tmp_path, caplog):
 def test_numbers_with_zeros_in_front_are_numbers_where_they_are_so_throughout(tmp_path):
     found = source(tmp_path, "a.csv", "images/0.jpg,01\nimages/1.jpg,12\nimages/2.jpg,01\n")
     assert [row.label for row in found.classes()] == [1, 12]
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):
-        if self.path.endswith("refused.jpg"):
-            self.send_error(403)
-        elif self.path.endswith("endless.jpg"):
-            self.send_response(200)
-            self.end_headers()
-            try:
-                for _ in range(1 << 12):  # 4 GiB
-                    self.wfile.write(bytes(1 << 20))
-            except OSError:
-                Server.broke = True
-        else:
-            super().do_GET()
-
-
-@pytest.fixture
-def web(tmp_path):
-    write_files(tmp_path, FILES)
-    handler = functools.partial(Server, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://localhost:{server.server_port}"
-        server.shutdown()
-
-
-def test_pictures_of_the_web_are_read_within_bounds(tmp_path, web, monkeypatch):
-    monkeypatch.setattr(list_file, "WAITS", (0, 0))
-    lines = [f"{web}/{name}" for name in (*FILES, "images/refused.jpg", "images/gone.jpg", "images/endless.jpg")]
-    found = source(tmp_path, "web.txt", "\n".join([*lines, "http://localhost:1/a.jpg"]))
-    *sound, refused, gone, endless, unreachable = found.entries()
-    assert [found.read(entry, LIMIT) for entry in sound] == list(PICTURES)
-    assert found.read(sound[0], 7) == PICTURES[0][:7]
-    for entry in (refused, gone, unreachable):
-        with pytest.raises(MediaError, match="cannot be read"):
-            found.read(entry, LIMIT)
-    assert len(found.read(endless, 5 << 20)) == 5 << 20

@@ -58,7 +58,7 @@ def test_sizes_are_about_those_of_the_images(hub):
 
 def test_a_file_whose_name_is_not_utf8_is_one_problem(hub):
     (hub / "train-00001-of-00002.parquet").rename(hub / os.fsdecode(b"\xff.parquet"))
-    *sound, lost = source(hub).entries()
+    *sound, lost = source(hub, broken_containers="skip").entries()
     assert [entry.problem for entry in sound] == [""] * 6
     assert (lost.path, lost.problem) == ("\ufffd.parquet", "name is not UTF-8")
 
@@ -117,8 +117,12 @@ def test_files_without_labels_are_a_source_without_labels(tmp_path):
 def test_a_broken_file_costs_one_entry_and_lost_bytes_one_each(hub):
     whole = (hub / "train-00001-of-00002.parquet").read_bytes()
     (hub / "train-00001-of-00002.parquet").write_bytes(whole[: len(whole) // 2])
-    problems = [entry.problem for entry in source(hub).entries()]
+    problems = [entry.problem for entry in source(hub, broken_containers="skip").entries()]
     assert problems == [*[""] * 6, "broken Parquet file"]
+    with pytest.raises(ValueError, match=r"1 containers cannot be read whole: train-00001-of-00002.parquet .broken"):
+        list(source(hub).entries())
+    with pytest.raises(ValueError, match=r"none of the 1 files .* is a whole Parquet file"):
+        source(hub / "train-00001*").classes()
     table = pa.table({"image": pa.array([{"bytes": None, "path": "x"}, {"bytes": b"y", "path": None}])})
     pq.write_table(table, hub / "train-00001-of-00002.parquet")
     found = source(hub / "train-00001*")
@@ -147,7 +151,7 @@ def test_row_groups_are_unpacked_once_and_kept_within_bounds(tmp_path, monkeypat
         assert found.read(entry, LIMIT) == PICTURES[entry.offset]
         assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
     monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
-    with pytest.raises(MediaError, match="row group too large"):
+    with pytest.raises(MediaError, match="too large to unpack"):
         found.read(entries[0], LIMIT)
 
 
@@ -161,3 +165,18 @@ def test_an_unpacked_folder_goes_with_its_owner(tmp_path):
     assert folder.is_dir()
     del kept
     assert not folder.exists()
+
+
+def test_a_broken_first_file_names_no_classes_and_the_next_does(hub):
+    first = hub / "train-00000-of-00002.parquet"
+    first.write_bytes(first.read_bytes()[:300])
+    found = source(hub, broken_containers="skip")
+    assert [row.name for row in found.classes()] == NAMES
+    assert [entry.problem for entry in found.entries()] == ["broken Parquet file", *[""] * 6]
+
+
+def test_columns_that_are_left_out_are_named(tmp_path, caplog):
+    caplog.set_level("INFO")
+    pq.write_table(hub_table(size=[1] * 12, url=["x"] * 12), tmp_path / "a.parquet")
+    list(source(tmp_path).entries())
+    assert "left out are the columns size, url" in caplog.text

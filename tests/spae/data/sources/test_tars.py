@@ -144,7 +144,7 @@ def test_mutated_tars_never_crash(tmp_path):
             assert 0 <= member.offset <= path.stat().st_size
             assert member.offset + member.size <= path.stat().st_size
             assert problem or read_part(Place(str(path)), member.offset, member.size, 1 << 20) is not None
-        for entry in WebDatasetSource(str(path)).entries() if attempt % 5 == 0 else ():
+        for entry in WebDatasetSource(str(path), broken_containers="skip").entries() if attempt % 5 == 0 else ():
             check_key(entry.key)
             entry.path.encode()
 

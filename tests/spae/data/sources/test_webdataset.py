@@ -1,20 +1,28 @@
+import bz2
+import gzip
+import http.server
 import json
+import lzma
 import os
+import shutil
+import threading
 
 import fsspec
+import pyarrow as pa
 import pytest
 import webdataset
 
 from spae.data.records import ClassName, save_classes
-from spae.data.sources import SourceSettings
+from spae.data.sources import SourceSettings, spool, unpacked
 from tests.image_layouts import add_links, jpegs, tar_bytes, write_files
 
 LIMIT = 1 << 24
 PICTURES = jpegs(12)
 
 
-def source(url, annotations=""):
-    return SourceSettings(name="webdataset", url=str(url), split="train", annotations=str(annotations)).open()
+def source(url, annotations="", **settings):
+    values = {"name": "webdataset", "split": "train", **settings}
+    return SourceSettings(url=str(url), annotations=str(annotations), **values).open()
 
 
 def labelled(first, count):
@@ -114,7 +122,7 @@ def test_what_is_no_sample_is_one_problem_each(tmp_path):
     add_links(path)
     write_files(tmp_path, {"b.tar": path.read_bytes()[:5000], "c.tar": b"no tar" * 500})
     names = write_files(tmp_path, {"names.txt": b"zero\none\n"}) / "names.txt"
-    entries = list(source(tmp_path, names).entries())
+    entries = list(source(tmp_path, names, broken_containers="skip").entries())
     assert [(entry.path, entry.problem) for entry in entries if entry.path.startswith("a.tar")] == [
         ("a.tar#000000.jpg", ""),
         ("a.tar#bad.jpg", "unknown label"),
@@ -155,18 +163,142 @@ def test_names_with_the_marks_of_urls_are_names(tmp_path):
 
 def test_a_tar_whose_name_is_not_utf8_is_one_problem(tars):
     (tars / "00002.tar").rename(tars / os.fsdecode(b"\xff.tar"))
-    *sound, lost = source(tars).entries()
+    *sound, lost = source(tars, broken_containers="skip").entries()
     assert [entry.problem for entry in sound] == [""] * 8
     assert (lost.path, lost.problem) == ("\ufffd.tar#\ufffd", "name is not UTF-8")
 
 
 def test_a_lost_tar_that_braces_name_is_noticed(tars):
     (tars / "00001.tar").unlink()
-    problems = {entry.path: entry.problem for entry in source(tars / "{00000..00002}.tar").entries() if entry.problem}
-    assert problems == {"00001.tar#00001": "cannot be read"}
+    found = source(tars / "{00000..00002}.tar", broken_containers="skip")
+    assert {entry.path: entry.problem for entry in found.entries() if entry.problem} == {
+        "00001.tar#00001": "cannot be read"
+    }
+    with pytest.raises(ValueError, match=r"1 containers .*: 00001.tar .cannot be read: 0 members"):
+        list(source(tars / "{00000..00002}.tar").entries())
 
 
 def test_a_folder_with_the_marks_of_patterns_is_a_folder(tars):
     folder = tars.rename(tars.with_name("[a]{b,c}*"))
     assert len(list(source(folder).entries())) == 12
     assert len(list(source(folder / "00001.tar").entries())) == 4
+
+
+PACKERS = {
+    "tar.gz": gzip.compress,
+    "tgz": gzip.compress,
+    "tar.bz2": bz2.compress,
+    "tar.xz": lzma.compress,
+    "tar.zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+    "tar": gzip.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_compressed_tars_give_what_plain_ones_give(tars, suffix):
+    plain = source(tars)
+    expected = [(entry.key, entry.label, plain.read(entry, LIMIT)) for entry in plain.entries()]
+    packed = shutil.copytree(tars, tars.with_name("packed"))
+    (packed / "00001.tar").unlink()
+    (packed / f"00001.{suffix}").write_bytes(PACKERS[suffix]((tars / "00001.tar").read_bytes()))
+    found = source(packed)
+    entries = list(found.entries())
+    assert [(entry.key, entry.label, found.read(entry, LIMIT)) for entry in entries] == expected
+    assert found.read(entries[5], 9) == PICTURES[5][:9]
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
+def test_what_stands_before_a_cut_of_a_compressed_tar_can_be_taken(tars, suffix, monkeypatch):
+    monkeypatch.setattr(unpacked, "PIECE_BYTES", 64)
+    data = PACKERS[suffix]((tars / "00001.tar").read_bytes())
+    (tars / "00001.tar").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"1 containers cannot be read whole: 00001.tar .truncated tar"):
+        list(source(tars).entries())
+    found = source(tars, broken_containers="skip")
+    entries = list(found.entries())
+    assert [entry.problem for entry in entries].count("truncated tar") == 1
+    assert 8 <= sum(not entry.problem for entry in entries) < 12
+    for entry in entries:
+        assert entry.problem or found.read(entry, LIMIT) == PICTURES[int(entry.key)]
+
+
+def test_damage_behind_the_last_member_of_a_compressed_tar_is_seen(tars):
+    data = bytearray(gzip.compress((tars / "00001.tar").read_bytes()))
+    data[-8] ^= 1  # its checksum
+    (tars / "00001.tar").write_bytes(data)
+    with pytest.raises(ValueError, match=r"00001.tar .broken compression: 12 members"):
+        list(source(tars).entries())
+
+
+def test_compressed_tars_without_room_are_refused_with_the_remedy(tars, monkeypatch):
+    size = (tars / "00000.tar").stat().st_size
+    for path in tars.glob("*.tar"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    monkeypatch.setattr(unpacked, "_spool", spool.Spool())
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 2 * size)
+    with pytest.raises(ValueError, match="unpack them first"):
+        list(source(tars).entries())
+    monkeypatch.setattr(unpacked, "_spool", spool.Spool())
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
+    with pytest.raises(ValueError, match="too large to unpack"):
+        list(source(tars).entries())
+
+
+def test_joined_tars_are_read_to_their_end(tmp_path):
+    one, two = tar_bytes(labelled(0, 4)), tar_bytes(labelled(4, 4))
+    end = len(one.rstrip(b"\0")) // 512 * 512 + 512
+    forms = {"a": one + two, "b": one[: end + 512] + two, "c": one + bytes(512 * 400) + two}
+    for name, data in forms.items():
+        found = source(write_files(tmp_path / name, {"a.tar": data}))
+        assert [found.read(entry, LIMIT) for entry in found.entries()] == list(PICTURES[:8])
+    again = source(write_files(tmp_path / "again", {"a.tar": one + one}))
+    assert [(entry.key, entry.problem) for entry in again.entries()] == [(f"{n:06d}", "") for n in (0, 1, 2, 3) * 2]
+    cut = write_files(tmp_path / "cut", {"a.tar": one + two[:9000]})
+    with pytest.raises(ValueError, match=r"a.tar .truncated tar: 1[0-9] members"):
+        list(source(cut).entries())
+    words = write_files(tmp_path / "words", {"a.tar": one + b"words" * 999})
+    with pytest.raises(ValueError, match=r"a.tar .broken tar: 12 members, 20,480 of 25,475 bytes were read"):
+        list(source(words).entries())
+
+
+def test_labels_behind_a_first_tar_without_are_no_secret(tmp_path):
+    files = {"0.tar": tar_bytes(captioned(0, 2)), "1.tar": tar_bytes(labelled(2, 4))}
+    folder = write_files(tmp_path / "tars", files)
+    with pytest.raises(ValueError, match=r"1.tar has labels .cls. and the first tar .* has none; give --annotations"):
+        list(source(folder).entries())
+    names = write_files(tmp_path, {"names.txt": b"zero\none\ntwo\n"}) / "names.txt"
+    assert [entry.problem for entry in source(folder, names).entries()] == ["no label"] * 2 + [""] * 4
+
+
+def test_what_others_say_of_a_sample_is_kept_and_the_rest_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    large = json.dumps({"exif": "x" * 20_000}).encode()
+    members = [*captioned(0, 2), ("9.jpg", PICTURES[9]), ("9.json", large), ("9.npy", b"x"), ("9.seg.png", b"x")]
+    entries = list(source(write_files(tmp_path, {"a.tar": tar_bytes(members)})).entries())
+    assert [json.loads(entry.original)["key"] for entry in entries[:2]] == ["000000000", "000000001"]
+    assert (entries[2].original, entries[2].problem) == ("", "")
+    said = "members that no sample takes over: "
+    assert all(f"1 {kind}" in caplog.text.split(said)[1] for kind in ("json of over 16384 bytes", "npy", "seg.png"))
+
+
+class NoLength(http.server.BaseHTTPRequestHandler):
+    """A server that tells no length and takes no ranges."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(tar_bytes(labelled(0, 2)))
+
+
+def test_a_tar_of_unknown_length_fails():
+    with http.server.ThreadingHTTPServer(("localhost", 0), NoLength) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ValueError, match=r"1 containers .*a.tar .a file of unknown length"):
+            list(source(f"http://localhost:{server.server_port}/a.tar").entries())
+        server.shutdown()

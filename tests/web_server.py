@@ -1,0 +1,97 @@
+"""A real web server on this machine that answers as servers of others do: slowly, busy, with errors, without an end."""
+
+import contextlib
+import http.server
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class WebServer:
+    """What a server holds by path, how it answers, and what it was asked.
+
+    `/busy429-3/NAME` says 429 three times, `/busy503-3/NAME` 503 likewise, before it gives NAME; `/403/NAME` and other
+    statuses are final; `/slow/NAME` takes `delay` seconds, `/silent/NAME` gives no answer, `/endless/NAME` never ends.
+    """
+
+    files: dict[str, bytes]
+    headers: dict[str, str] = field(default_factory=dict)
+    """What busy answers carry."""
+    delay: float = 0.05
+    url: str = ""
+    asked: Counter[str] = field(default_factory=Counter)
+    at_once: int = 0
+    """The most slow answers that it worked on at once."""
+    _now: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["WebServer"]:
+        """The server, while the block runs."""
+        handler = type("Handler", (_Handler,), {"site": self})
+        with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+            thread.start()
+            self.url = f"http://localhost:{server.server_port}"
+            yield self
+            server.shutdown()
+
+    def ask(self, path: str) -> int:
+        """Count a request; how often this path was asked for before."""
+        with self._lock:
+            self.asked[path] += 1
+            return self.asked[path] - 1
+
+    def work(self) -> None:
+        """What an answer takes."""
+        with self._lock:
+            self._now += 1
+            self.at_once = max(self.at_once, self._now)
+        time.sleep(self.delay)
+        with self._lock:
+            self._now -= 1
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    site: WebServer
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        with contextlib.suppress(OSError):
+            self._answer(self.site.ask(self.path))
+
+    def _answer(self, before: int) -> None:
+        _, kind, *rest = self.path.split("/", 2)
+        if match := re.fullmatch(r"busy(\d+)-(\d+)", kind):
+            if before < int(match[2]):
+                self._send(int(match[1]), b"busy", self.site.headers)
+                return
+        elif kind.isdigit():
+            self._send(int(kind), b"no")
+            return
+        elif kind == "slow":
+            self.site.work()
+        elif kind == "silent":
+            time.sleep(5)
+            return
+        elif kind == "endless":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(1 << 12):  # 4 GiB
+                self.wfile.write(bytes(1 << 20))
+        name = rest[0] if rest and f"{kind}/{rest[0]}" not in self.site.files else self.path[1:]
+        self._send(200, self.site.files[name]) if name in self.site.files else self._send(404, b"")
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)

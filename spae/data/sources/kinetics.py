@@ -97,10 +97,15 @@ class KineticsSource:
         if data is None:
             raise ValueError(f"{self.annotations} does not exist; --annotations names the CSV table of the clips")
         try:
-            table = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-            rows = [_Row.parsed(line, row) for line, row in enumerate(table, 2)]
-        except (ValueError, csv.Error) as error:
+            lines = io.StringIO(data.decode("utf-8-sig"), newline="")
+        except ValueError as error:
             raise ValueError(f"{self.annotations} is no table of annotations: {error}") from error
+        table = csv.DictReader(lines, strict=True)
+        try:
+            rows = [_Row.parsed(line, row) for line, row in enumerate(table, 2)]
+        except csv.Error as error:  # such as a quotation mark that is not closed, which would take rows with it
+            message = f"{self.annotations} is no table of annotations, after line {table.line_num}: {error}"
+            raise ValueError(message) from error
         if not all(any(name in (table.fieldnames or ()) for name in names) for names in COLUMNS.values()):
             wanted = ", ".join(" or ".join(names) for names in COLUMNS.values())
             raise ValueError(f"{self.annotations} has the columns {table.fieldnames}; needed are {wanted}")

@@ -91,7 +91,7 @@ def _csv_rows(stream: TextIO, url: str) -> Iterator[tuple[int, list[str]]]:
             row = next(reader, None)
         except csv.Error as error:
             raise ValueError(
-                f"lines {begin} to {reader.line_num} of {url} are no row of a .csv ({error}): a cell that begins with "
+                f"line {begin} (to {reader.line_num}) of {url} is no row of a .csv ({error}): a cell that begins with "
                 "a quotation mark ends with one, those inside are doubled; in a .tsv they are marks like others"
             ) from error
         if row is None:

@@ -104,6 +104,8 @@ def test_unusable_tables_and_folders_are_named(tmp_path, release):
         rows_of(tmp_path, "a,b", header="name,url\n")
     with pytest.raises(ValueError, match="no split 'train'; it has test, val"):
         rows_of(tmp_path, "a,b,1,2,val,0", "a,b,1,2,test,0")
+    with pytest.raises(ValueError, match="is no table of annotations, after line 2: unexpected end of data"):
+        rows_of(tmp_path, "a,b,1,2,train,0", '"open,b,1,2,train,0', "c,d,1,2,train,0")
     (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ValueError, match="is no table of annotations"):
         KineticsSource(str(tmp_path), str(tmp_path / "table.csv"), "train").classes()

@@ -202,8 +202,36 @@ def test_profiles_hold_for_every_kind_of_pixels(mode):
     assert np.abs(found - plain[..., ::-1]).max() <= 3
 
 
+def black_ink_profile():
+    """A printer of which black ink alone can be seen: lightness falls from 100 to 0 with it (a table of 2^4 points)."""
+    lightness = bytes(value for point in range(16) for value in (0 if point % 2 else 255, 128, 128))
+    matrix = b"".join((one << 16).to_bytes(4) for one in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    table = (
+        b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + matrix + bytes(range(256)) * 4 + lightness + bytes(range(256)) * 3
+    )
+    white = b"XYZ " + bytes(4) + b"".join(int(value * 65536).to_bytes(4) for value in (0.9642, 1, 0.8249))
+    begin = 128 + 4 + 2 * 12
+    tags = b"A2B0" + begin.to_bytes(4) + len(table).to_bytes(4)
+    tags += b"wtpt" + (begin + len(table)).to_bytes(4) + len(white).to_bytes(4)
+    body = (2).to_bytes(4) + tags + table + white
+    head = (128 + len(body)).to_bytes(4) + bytes(4) + b"\2\x10\0\0prtrCMYKLab " + bytes(12) + b"acsp" + bytes(28)
+    return (head + white[8:]).ljust(128, b"\0") + body
+
+
+def test_the_inks_of_a_printer_are_those_of_its_profile():
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:8], inks[8:] = (200, 30, 90, 0), (10, 200, 250, 255)
+    for form in ("JPEG", "TIFF"):
+        data = encoded(Image.fromarray(inks, "CMYK"), form, icc_profile=black_ink_profile())
+        pixels = decode_image(data).astype(int)
+        assert pixels[:7].min() > 245
+        assert pixels[9:].max() < 10
+        coloured = decode_image(encoded(Image.fromarray(inks, "CMYK"), form)).astype(int)
+        assert np.ptp(coloured[:7], axis=-1).min() > 50
+
+
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_mutated_profiles_cost_no_picture(changes):
     profile = bytearray(swapping_profile())
     for place, value in changes:

@@ -158,7 +158,7 @@ def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict
 def _original(entry: Entry) -> Any:
     """What the input's own json says; as text where it is none."""
     try:
-        return json.loads(entry.original)
+        return json.loads(entry.original, parse_constant=str)  # NaN is none of JSON
     except (ValueError, RecursionError):
         return entry.original
 

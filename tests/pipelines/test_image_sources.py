@@ -12,6 +12,7 @@ import fsspec
 import open_clip_train.data
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import webdataset
 from PIL import Image
 
@@ -210,6 +211,22 @@ def test_compressed_tars_are_read(tmp_path):
     samples = images("webdataset", folder, tmp_path / "shards")
     assert {sample["txt"].decode() for sample in samples.values()} == {f"picture {number}" for number in range(10)}
     assert json.loads(samples["000000000"]["json"])["original"] == {"status": "success"}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (b'{"caption": "a cat", "exif": {"Make": "x"}}', {"caption": "a cat", "exif": {"Make": "x"}}),
+        (b'{"aesthetics": NaN}', {"aesthetics": "NaN"}),
+        (b"no json \xff", "no json \ufffd"),
+        (b"[" * 10_000, "[" * 10_000),
+        (b"", None),
+    ],
+)
+def test_what_others_say_of_a_sample_stands_in_its_json(tmp_path, said, kept):
+    write_files(tmp_path, {"a.tar": tar_bytes([("0.jpg", jpegs(1)[0]), ("0.json", said)])})
+    (sample,) = images("webdataset", tmp_path / "a.tar", tmp_path / "shards").values()
+    assert json.loads(sample["json"], parse_constant=pytest.fail).get("original") == kept
 
 
 def cut_train_tar(folder):

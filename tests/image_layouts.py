@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,6 +56,16 @@ def tar_bytes(members: Iterable[tuple[str, bytes]], **options) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return sink.getvalue()
+
+
+def img2dataset(count: int) -> Iterator[tuple[str, bytes]]:
+    """Members as img2dataset writes them, one picture in another format."""
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(jpegs(1)[0])).save(webp, format="WEBP", lossless=True)
+    for number, data in enumerate([*jpegs(count - 1), webp.getvalue()]):
+        yield f"{number:09d}.{'jpg' if number < count - 1 else 'webp'}", data
+        yield f"{number:09d}.txt", f"picture {number}".encode()
+        yield f"{number:09d}.json", b'{"status": "success"}'
 
 
 def add_links(path: Path) -> None:

@@ -1,30 +1,22 @@
 """Every source through the command: shards, accounts, labels, verification."""
 
-import gzip
-import hashlib
-import io
 import json
 import shutil
-from collections import Counter
-from pathlib import Path
 
 import fsspec
 import open_clip_train.data
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-import webdataset
-from PIL import Image
 
 from pipelines.images import main
 from pipelines.verify import main as verify
 from spae.data.records import load_classes, load_index
-from spae.data.sources import web
 from spae.data.tar import read_samples
 from tests.image_layouts import (
     SYNSETS,
     add_links,
     development_kit,
+    img2dataset,
     jpegs,
     synset_tars,
     tar_bytes,
@@ -32,32 +24,9 @@ from tests.image_layouts import (
     val_pictures,
     write_files,
 )
-from tests.web_server import WebServer
+from tests.pipelines.sharded import dead_letters, images, tar_hashes
 
 WNIDS = sorted(SYNSETS)
-
-
-def images(source, url, output, *flags, split="train", status=0):
-    """Run the command and the verification; the samples by key."""
-    arguments = ["--source", source, "--input", str(url), "--split", split, "--output", str(output)]
-    assert main([*arguments, "--samples-per-shard", "7", *map(str, flags)]) == status
-    assert verify([f"{output}/{split}"]) == 0
-    shards = load_index(f"{output}/{split}").shards
-    if "://" in str(output):
-        return {}
-    urls = [shard.url for shard in shards]
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
-    assert len({sample["__key__"] for sample in samples}) == len(samples)
-    return {sample["__key__"]: sample for sample in samples}
-
-
-def dead_letters(folder):
-    rows = [json.loads(line) for path in Path(folder).glob("errors/*") for line in path.read_text().splitlines()]
-    return Counter(row["reason"] for row in rows)
-
-
-def tar_hashes(folder):
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).glob("*.tar"))]
 
 
 def test_all_forms_of_imagenet_give_the_same_tars(tmp_path):
@@ -124,18 +93,8 @@ def test_21k_and_its_garbage_are_accounted_for(tmp_path):
     assert load_index(str(tmp_path / "shards/train")).samples == 17
 
 
-def captioned(count):
-    """What img2dataset writes, one picture in another format."""
-    webp = io.BytesIO()
-    Image.open(io.BytesIO(jpegs(1)[0])).save(webp, format="WEBP", lossless=True)
-    for number, data in enumerate([*jpegs(count - 1), webp.getvalue()]):
-        yield f"{number:09d}.{'jpg' if number < count - 1 else 'webp'}", data
-        yield f"{number:09d}.txt", f"picture {number}".encode()
-        yield f"{number:09d}.json", b'{"status": "success"}'
-
-
 def test_captions_without_labels_become_samples_that_all_readers_take(tmp_path):
-    write_files(tmp_path / "laion", {"00000.tar": tar_bytes(captioned(10)), "00001.tar": tar_bytes(captioned(5))})
+    write_files(tmp_path / "laion", {"00000.tar": tar_bytes(img2dataset(10)), "00001.tar": tar_bytes(img2dataset(5))})
     samples = images("webdataset", tmp_path / "laion", tmp_path / "shards")
     assert len(samples) == 15
     for sample in samples.values():
@@ -206,46 +165,6 @@ def test_a_list_with_a_line_twice(tmp_path):
     assert {sample["txt"] for sample in samples.values()} == {b"even", b"odd"}
 
 
-def test_compressed_tars_are_read(tmp_path):
-    folder = write_files(tmp_path / "tars", {"a.tar.gz": gzip.compress(tar_bytes(captioned(10)))})
-    samples = images("webdataset", folder, tmp_path / "shards")
-    assert {sample["txt"].decode() for sample in samples.values()} == {f"picture {number}" for number in range(10)}
-    assert json.loads(samples["000000000"]["json"])["original"] == {"status": "success"}
-
-
-@pytest.mark.parametrize(
-    ("said", "kept"),
-    [
-        (b'{"caption": "a cat", "exif": {"Make": "x"}}', {"caption": "a cat", "exif": {"Make": "x"}}),
-        (b'{"aesthetics": NaN}', {"aesthetics": "NaN"}),
-        (b"no json \xff", "no json \ufffd"),
-        (b"[" * 10_000, "[" * 10_000),
-        (b"", None),
-    ],
-)
-def test_what_others_say_of_a_sample_stands_in_its_json(tmp_path, said, kept):
-    write_files(tmp_path, {"a.tar": tar_bytes([("0.jpg", jpegs(1)[0]), ("0.json", said)])})
-    (sample,) = images("webdataset", tmp_path / "a.tar", tmp_path / "shards").values()
-    assert json.loads(sample["json"], parse_constant=pytest.fail).get("original") == kept
-
-
-def cut_train_tar(folder):
-    """ILSVRC2012's training images, half of them: a tar that is cut in the middle."""
-    whole = tar_bytes(synset_tars(train_pictures(5)).items())
-    return write_files(folder, {"train.tar": whole[: len(whole) // 2]}) / "train.tar"
-
-
-def test_a_cut_container_fails_whatever_the_share_of_errors(tmp_path, caplog):
-    arguments = ["--source", "imagenet", "--input", str(cut_train_tar(tmp_path)), "--output", str(tmp_path / "shards")]
-    arguments += ["--split", "train", "--max-error-share", "1"]
-    assert main(arguments) == 2
-    assert "2 containers cannot be read whole: train.tar (truncated tar" in caplog.text
-    assert not list((tmp_path / "shards").rglob("*.tar"))
-    assert main([*arguments, "--broken-containers", "skip"]) == 0
-    assert load_index(str(tmp_path / "shards/train")).samples >= 5
-    assert "ILSVRC2012 has 1000 classes, these are" in caplog.text
-
-
 def test_a_store_is_listed_and_read_by_range(tmp_path, google_storage):
     tars = synset_tars(train_pictures(5))
     file_system, _ = fsspec.url_to_fs(google_storage)
@@ -260,39 +179,12 @@ def test_a_store_is_listed_and_read_by_range(tmp_path, google_storage):
         assert [shard.sha256 for shard in load_index(f"{google_storage}/out/{form}/train").shards] == hashes
 
 
-def test_dry_run_names_what_cannot_be_used(tmp_path, caplog):
-    folder = write_files(tmp_path / "tars", {**synset_tars(train_pictures(2)), "n01443537.tar": b"no tar" * 200})
-    arguments = ["--source", "imagenet21k", "--input", str(folder), "--split", "train", "--output", str(tmp_path / "o")]
-    assert main([*arguments, "--dry-run"]) == 2
-    assert "1 containers cannot be read whole: n01443537.tar (broken tar" in caplog.text
-    assert main([*arguments, "--dry-run", "--broken-containers", "skip"]) == 0
-    assert "7 inputs of 4 classes in 1 shards" in caplog.text
-    assert "1 inputs cannot be used: broken tar" in caplog.text
-    assert not (tmp_path / "o").exists()
-
-
 def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
     caplog.set_level("INFO")
     folder = write_files(tmp_path, {"list.txt": b"a.jpg 0\nb.jpg 1\nexec://c.jpg 1\n"})
     arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
     assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
     assert "these count without 2 inputs" in caplog.text
-
-
-def test_busy_and_slow_servers_cost_no_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
-    with WebServer({f"{i}.jpg": data for i, data in enumerate(jpegs(16))}).running() as site:
-        kinds = ("slow", "busy503-4", "busy429-2", "slow")
-        lines = [f"{site.url}/{kinds[i % 4]}/{i}.jpg,{i % 3}" for i in range(16)]
-        lines += [f"{site.url}/403/0.jpg,0", f"{site.url}/busy503-99/1.jpg,1"]
-        (tmp_path / "list.csv").write_text("\n".join(lines))
-        flags = ("--max-error-share", "0.2", "--fetches", "5", "--timeout", "3")
-        samples = images("list", tmp_path / "list.csv", tmp_path / "shards", *flags)
-        assert sorted(sample["jpg"] for sample in samples.values()) == sorted(jpegs(16))
-        assert dead_letters(tmp_path / "shards/train") == {"cannot be read": 1, "server unavailable": 1}
-        assert 2 <= site.at_once <= 5
-        images("list", tmp_path / "list.csv", tmp_path / "again", *flags[:2], "--fetches", "1")
-        assert tar_hashes(tmp_path / "again/train") == tar_hashes(tmp_path / "shards/train")
 
 
 def test_sounds_and_texts_beside_pictures_are_no_inputs(tmp_path, caplog):

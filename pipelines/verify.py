@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import tyro
 
 from pipelines.checks.split import Split, Verification, open_split, verify_split
-from pipelines.planning.plan import Plan, making_plan
+from pipelines.planning.plan import SplitPlan, making_plan
 from pipelines.shards.folder import PLAN_FILE, PlanRecord, finish_split, save_plan
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, delete, join
@@ -61,7 +61,7 @@ def repair_split(split: Split, found: Verification) -> None:
     finish_split(split.name, split.folder, planned)
 
 
-def _restore_plan(record: PlanRecord, folder: str) -> Plan:
+def _restore_plan(record: PlanRecord, folder: str) -> SplitPlan:
     """Make the plan again, and put it and the classes into the folder; ValueError where the source has changed."""
     source = record.settings.source
     with making_plan(record.settings, record.limit) as plan:

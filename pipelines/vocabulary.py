@@ -22,9 +22,9 @@ from torch import Tensor
 
 from pipelines.features.beam import compute_features, compute_features_here
 from pipelines.features.cost import estimate_cost
-from pipelines.shards.beam import beam_options, is_dataflow, parse_command
+from pipelines.flags import beam_options, is_dataflow, parse_command
 from pipelines.words.choice import NAMED
-from pipelines.words.plan import Plan, VocabularyFlags, make_plan
+from pipelines.words.plan import VocabularyFlags, VocabularyPlan, make_plan
 from pipelines.words.tokens import RowsError
 from spae.data.publishing import absolute, check_writable, delete, join, publish, read_bytes
 from spae.vocabulary import Vocabulary
@@ -36,7 +36,7 @@ from spae.vocabulary.transforms import apply_transform, make_transform, rows_sha
 logger = logging.getLogger(__name__)
 
 
-def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
+def assemble(plan: VocabularyPlan) -> tuple[Vocabulary, dict[str, str]]:
     """The vocabulary of all words that have features, in token order, and the reasons of those that have none.
 
     Where no CLIP was given, of all words.
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
+def _run(plan: VocabularyPlan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     wanted = plan.first_words(flags.limit)
     _encode(wanted, plan, flags, options)
     if flags.limit is not None and flags.limit < plan.expected:
@@ -119,7 +119,7 @@ def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     return _publish(vocabulary, lost, plan, flags)
 
 
-def _encode(words: Sequence[str], plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> None:
+def _encode(words: Sequence[str], plan: VocabularyPlan, flags: VocabularyFlags, options: PipelineOptions) -> None:
     if plan.encoding is None:
         return
     begin, todo = time.monotonic(), _missing(plan, words)
@@ -134,7 +134,7 @@ def _encode(words: Sequence[str], plan: Plan, flags: VocabularyFlags, options: P
     )
 
 
-def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: VocabularyFlags) -> int:
+def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: VocabularyPlan, flags: VocabularyFlags) -> int:
     output = absolute(flags.output)
     rows = [{"key": word, "source": plan.record.llm, "reason": reason} for word, reason in lost.items()]
     if rows:
@@ -158,7 +158,7 @@ def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: Vo
     return 0
 
 
-def _is_finished(plan: Plan, flags: VocabularyFlags) -> bool:
+def _is_finished(plan: VocabularyPlan, flags: VocabularyFlags) -> bool:
     """Whether the output holds this vocabulary already; ValueError if it holds another that may not be replaced."""
     output = absolute(flags.output)
     if read_bytes(join(output, "vocabulary.json")) is None:
@@ -191,7 +191,7 @@ def _differences(found: VocabularyRecord, planned: VocabularyRecord) -> list[str
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def _missing(plan: Plan, wanted: Sequence[str]) -> list[str]:
+def _missing(plan: VocabularyPlan, wanted: Sequence[str]) -> list[str]:
     if plan.encoding is None:
         return []
     features, errors = plan.encoding.parts.read()
@@ -208,7 +208,7 @@ def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOpt
     return options
 
 
-def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
+def _show_plan(plan: VocabularyPlan, flags: VocabularyFlags) -> int:
     """The plan with its cost, which is estimated from a batch that is encoded here."""
     todo = _missing(plan, plan.first_words(flags.limit))
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():

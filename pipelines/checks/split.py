@@ -151,10 +151,10 @@ def _plan_deviations(split: Split, found: Verification) -> Iterator[str]:
 
 
 def _classes(split: Split) -> tuple[ClassName, ...] | None:
-    """None where the table is missing or damaged, so that one deviation is not reported for every sample."""
+    """None where they are missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_classes(split.folder)
-    except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
+    except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and other columns
         return None
 
 

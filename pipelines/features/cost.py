@@ -65,5 +65,5 @@ def estimate_cost(encoder: WordEncoder, words: Sequence[str], words_per_batch: i
         operations=counter.get_total_flops() * len(words) / size,
         seconds=seconds * len(words) / size,
         device=f"a machine like this ({torch.get_num_threads()} threads)" if device == "cpu" else "this GPU",
-        bytes=len(words) * part.features.shape[1] * part.features.itemsize,
+        bytes=len(words) * part.vectors.shape[1] * part.vectors.itemsize,
     )

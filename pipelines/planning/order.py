@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.planning.entry_table import ENTRY_SCHEMA, entry_table
+from pipelines.planning.entry_rows import ENTRY_SCHEMA, entries_to_rows
 from spae.data.records import KEY_PATTERN, MAX_KEY_LENGTH, check_key
 from spae.data.sources import Entry
 from spae.progress import tracked
@@ -52,11 +52,11 @@ def _write_listing(entries: Iterable[Entry], path: str) -> None:
     batches = iter(lambda: list(itertools.islice(remaining, BATCH_ROWS)), [])
     with pq.ParquetWriter(path, ENTRY_SCHEMA, compression="lz4", use_dictionary=False) as writer:
         for batch in tracked(batches, None, "input", len):
-            table = entry_table(batch)
-            safe = pc.match_substring_regex(table["key"], rf"\A(?:{KEY_PATTERN})\z")
+            rows = entries_to_rows(batch)
+            safe = pc.match_substring_regex(rows["key"], rf"\A(?:{KEY_PATTERN})\z")
             if not pc.all(safe).as_py():
-                check_key(table["key"][pc.index(safe, False).as_py()].as_py())
-            writer.write_table(table)
+                check_key(rows["key"][pc.index(safe, False).as_py()].as_py())
+            writer.write_table(rows)
 
 
 def _sorted(listed: str, seed: int, limit: int | None, memory: str) -> Iterator[pa.RecordBatch]:

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.planning.entry_table import PlanHasher
-from pipelines.planning.files import PlanFiles, cut
+from pipelines.planning.entry_rows import PlanHasher
+from pipelines.planning.files import PlanFiles, PlanWriter, cut
 from pipelines.planning.order import ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
@@ -76,7 +75,7 @@ class PlannedShard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """A whole split before it is written."""
 
     settings: ShardSettings
@@ -120,7 +119,7 @@ def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
 
 
 @contextlib.contextmanager
-def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[Plan]:
+def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[SplitPlan]:
     """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
 
     The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
@@ -129,26 +128,23 @@ def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[P
         yield plan_into(folder, settings, settings.source.open(), limit)
 
 
-def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> Plan:
-    """Plan with the inputs of this source, and the plan's files in this local folder."""
+def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> SplitPlan:
+    """SplitPlan with the inputs of this source, and the plan's files in this local folder."""
     classes = source.classes()
     hasher = PlanHasher(settings, classes)
     shards: list[PlannedShard] = []
     problems = Counter[str]()
 
-    def noted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        for number, table in enumerate(tables):
-            name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
-            unsized = table["size"].filter(pc.equal(table["problem"], "")).null_count
-            shards.append(PlannedShard(name, number, table.num_rows, size, unsized, hasher.hash_of(table)))
-            problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
-            yield table
-
-    files = PlanFiles(folder)
     inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
-    entries = ordered_entries(inputs, settings.seed, limit)
-    files.write(noted(cut(entries, settings.samples_per_shard)))
+    ordered = ordered_entries(inputs, settings.seed, limit)
+    with PlanWriter(folder) as writer:
+        for number, rows in enumerate(cut(ordered, settings.samples_per_shard)):
+            writer.add(rows)
+            name, size = shard_name(settings.split, number), pc.sum(rows["size"]).as_py() or 0
+            unsized = rows["size"].filter(pc.equal(rows["problem"], "")).null_count
+            shards.append(PlannedShard(name, number, rows.num_rows, size, unsized, hasher.hash_of(rows)))
+            problems.update({row["values"]: row["counts"] for row in pc.value_counts(rows["problem"]).to_pylist()})
     if not shards:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     del problems[""]
-    return Plan(settings, classes, files, tuple(shards), problems)
+    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
-from pipelines.planning.plan import Plan, PlannedShard, ShardSettings, making_plan
+from pipelines.flags import beam_options, parse_command
+from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan, making_plan
 from pipelines.samples.maker import SampleMaker
-from pipelines.shards.beam import beam_options, parse_command, shards_pipeline
 from pipelines.shards.folder import (
     SplitResult,
     SplitState,
@@ -20,6 +20,7 @@ from pipelines.shards.folder import (
     prepare_split,
     splits_with_other_classes,
 )
+from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, check_writable, join, list_files
 from spae.data.sources import SourceSettings
@@ -102,13 +103,13 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         message = "%s has other classes: its labels and these disagree. Give both the same folders or --annotations"
         logger.warning(message, other)
     try:
-        return _write(plan, state, folder, options, flags.max_error_share)
+        return _run(plan, state, folder, options, flags.max_error_share)
     except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
 
 
-def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
+def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
     begin = time.monotonic()
     with watched(lambda: _inputs_done(state.todo, folder), sum(shard.inputs for shard in state.todo), "input"):
         if state.todo:
@@ -126,7 +127,7 @@ def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
     return sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
 
 
-def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:
+def _show_plan(plan: SplitPlan, state: SplitState, folder: str, replace: bool) -> int:
     hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
     logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
     logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
@@ -144,7 +145,7 @@ def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int
 
 
 def _report(
-    plan: Plan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
+    plan: SplitPlan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
 ) -> int:
     reasons = result.reasons
     missing = []

@@ -14,9 +14,9 @@ from typing import Any
 
 import fsspec
 
-from pipelines.planning.entry_table import determining
+from pipelines.planning.entry_rows import determining
 from pipelines.planning.files import PLAN_FOLDER
-from pipelines.planning.plan import Plan, PlannedShard, ShardSettings
+from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan
 from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
@@ -126,7 +126,7 @@ def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
     return {stem: number for stem, number in numbers.items() if number is not None}
 
 
-def inspect_split(plan: Plan, folder: str) -> SplitState:
+def inspect_split(plan: SplitPlan, folder: str) -> SplitState:
     """Compare a folder with a plan, without changing anything.
 
     The cut last shard of a pilot (--limit) is no conflict: it is written anew with all its inputs.
@@ -154,7 +154,7 @@ def inspect_split(plan: Plan, folder: str) -> SplitState:
     )
 
 
-def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> SplitState:
+def prepare_split(plan: SplitPlan, folder: str, limit: int | None, replace: bool) -> SplitState:
     """Make a folder ready for the shards that are still to be written, and record the plan.
 
     ValueError where shards of other making stand there, unless `replace` is given: then they are deleted, so that a run
@@ -176,7 +176,7 @@ def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> 
     return state
 
 
-def save_plan(plan: Plan, record: PlanRecord, folder: str) -> None:
+def save_plan(plan: SplitPlan, record: PlanRecord, folder: str) -> None:
     """Put a plan that was just made into the split's folder, if it is not there: its files, and last plan.json."""
     files = join(folder, PLAN_FOLDER)
     if load_plan_record(folder) == record and list_files(files) == list_files(plan.files.url):
@@ -211,8 +211,8 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
     """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder."""
     file_system, path = fsspec.url_to_fs(folder)
-    tables = file_system.glob(f"{path.rstrip('/').rsplit('/', 1)[0]}/*/{CLASSES_FILE}")
-    found = [file_system.unstrip_protocol(table.rsplit("/", 1)[0]) for table in tables]
+    beside = file_system.glob(f"{path.rstrip('/').rsplit('/', 1)[0]}/*/{CLASSES_FILE}")
+    found = [file_system.unstrip_protocol(classes_path.rsplit("/", 1)[0]) for classes_path in beside]
     return [split for split in found if load_classes(split) != tuple(classes)]
 
 
@@ -228,7 +228,7 @@ def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
     return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
 
 
-def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
+def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: SplitPlan) -> bool:
     """Whether this is the last shard of a pilot: it has the first of the planned inputs only."""
     inputs = sidecar.samples + sidecar.errors
     return inputs < shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)

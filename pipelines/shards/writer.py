@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pipelines.planning.entry_table import PlanHasher, determining, table_entries
+from pipelines.planning.entry_rows import PlanHasher, determining, rows_to_entries
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
 from pipelines.planning.plan import ShardSettings
 from pipelines.samples.maker import SampleMaker
@@ -75,7 +75,7 @@ class ShardWriter:
         try:
             with publishing(join(self.folder, f"{outcome.shard}.tar")) as file:
                 tar = TarWriter(file)
-                self._fill(tar, table_entries(inputs), outcome)
+                self._fill(tar, rows_to_entries(inputs), outcome)
         except _NoSamplesError:
             self._publish_errors(outcome)
             return outcome

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.shards import beam as transforms
+from pipelines.shards.transform import _ranges
 from spae.data.publishing import read_bytes
 from spae.data.records import load_index
 from tests.pipelines.folders import digit_folder, digits, folder, tree_hashes
@@ -112,5 +112,5 @@ def test_a_run_leaves_no_probe(google_storage):
 
 
 def test_what_is_sent_to_a_runner_is_small():
-    assert transforms._ranges([0, 1, 2, 5, 7, 8]) == [(0, 3), (5, 6), (7, 9)]
-    assert transforms._ranges(range(1_000_000)) == [(0, 1_000_000)]
+    assert _ranges([0, 1, 2, 5, 7, 8]) == [(0, 3), (5, 6), (7, 9)]
+    assert _ranges(range(1_000_000)) == [(0, 1_000_000)]

@@ -3,10 +3,11 @@ import tracemalloc
 import numpy as np
 from apache_beam.metrics import MetricsFilter
 
+from pipelines.flags import beam_options
 from pipelines.planning.plan import ShardSettings, making_plan
 from pipelines.samples.images import ImageSamples
-from pipelines.shards.beam import beam_options, shards_pipeline
 from pipelines.shards.folder import prepare_split
+from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
 from spae.data.media import encode_png
 from spae.data.sources import SourceSettings

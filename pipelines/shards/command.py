@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 from pipelines.flags import beam_options, parse_command
 from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan, making_plan
 from pipelines.samples.maker import SampleMaker
+from pipelines.shards.attempts import inputs_under_way
 from pipelines.shards.folder import (
     SplitResult,
     SplitState,
@@ -123,8 +124,10 @@ def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptio
 
 
 def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
+    """Inputs of what is finished, and of shards that are under way."""
     files = list_files(folder)
-    return sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
+    under_way = inputs_under_way(folder, files)
+    return sum(shard.inputs if f"{shard.name}.json" in files else under_way.get(shard.name, 0) for shard in todo)
 
 
 def _show_plan(plan: SplitPlan, state: SplitState, folder: str, replace: bool) -> int:

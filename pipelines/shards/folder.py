@@ -7,6 +7,7 @@ inputs of every shard; from them any shard can be built again. One run at a time
 import itertools
 import json
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import fsspec
 from pipelines.planning.entry_rows import determining
 from pipelines.planning.files import PLAN_FOLDER
 from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan
+from pipelines.shards.attempts import MARK_SUFFIX
 from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
@@ -169,7 +171,7 @@ def prepare_split(plan: SplitPlan, folder: str, limit: int | None, replace: bool
     if state.todo or state.conflicts:
         for name in (INDEX_FILE, INDEX_PARQUET, SIZES_FILE):
             delete(join(folder, name))
-        _delete_others(plan.settings.split, folder, keep=state.finished)
+        _delete_others(plan.settings.split, folder, state.finished, with_marks=bool(state.conflicts))
     save_classes(folder, plan.classes)
     record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
     save_plan(plan, record, folder)
@@ -203,7 +205,8 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
         save_index(folder, split, shards)
     for place in (folder, join(folder, ERRORS_FOLDER)):
         for name in list_files(place):
-            if TEMPORARY_MARK in name:
+            shard, suffix = posixpath.splitext(name)
+            if TEMPORARY_MARK in name or (suffix == MARK_SUFFIX and shard not in missing):
                 delete(join(place, name))
     return SplitResult(tuple(shards), frozenset(missing), reasons)
 
@@ -251,13 +254,19 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _delete_others(split: str, folder: str, keep: frozenset[str]) -> None:
-    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar."""
-    errors = join(folder, ERRORS_FOLDER)
-    for name in shard_names(split, list_files(folder)):
+def _delete_others(split: str, folder: str, keep: frozenset[str], *, with_marks: bool) -> None:
+    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar.
+
+    Marks of tries stay where the same shards will be tried again.
+    """
+    errors, files = join(folder, ERRORS_FOLDER), list_files(folder)
+    for name in shard_names(split, files):
         if name not in keep:
             delete(join(folder, f"{name}.json"))
             delete(join(folder, f"{name}.tar"))
+    for name in files:
+        if with_marks and name.endswith(MARK_SUFFIX):
+            delete(join(folder, name))
     for name in list_files(errors):
         stem = name.removesuffix(".jsonl")
         if shard_number(split, stem) is not None and stem not in keep:

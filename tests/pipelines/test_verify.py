@@ -119,6 +119,10 @@ REPAIRABLE = {
         lambda split: (split / "train-000001.tar.tmp-12").write_bytes(b""),
         "stray file train-000001.tar.tmp-12",
     ),
+    "mark of a try": (
+        lambda split: (split / "train-000001.attempt").write_text("{}"),
+        "stray file train-000001.attempt",
+    ),
     "wrong label": (rewrite(replaced(".cls", b"7777")), "label '7777' is not in classes.parquet"),
     "wrong name": (rewrite(replaced(".txt", b"cat")), "txt says b'cat', classes.parquet"),
     "no json": (rewrite(replaced(".json", b"{")), "json says sha256 None"),

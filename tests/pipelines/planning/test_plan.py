@@ -182,12 +182,12 @@ def test_shards_of_older_versions_keep_their_hashes():
 
 def test_plans_of_older_versions_can_be_read(tmp_path):
     rows = [Entry("a", "x/a.jpg", 0, 10), Entry("b", "y/b.jpg", 1, None, text="words")]
-    pq.write_table(entry_table(rows).drop_columns("original"), tmp_path / "part-00000.parquet")
+    pq.write_table(entries_to_rows(rows).drop_columns("original"), tmp_path / "part-00000.parquet")
     table = PlanFiles(str(tmp_path)).read(0)
-    assert table_entries(table) == rows
-    assert table.schema == entry_table(rows).schema
+    assert rows_to_entries(table) == rows
+    assert table.schema == entries_to_rows(rows).schema
 
 
 def test_what_a_source_says_else_is_hashed_where_it_says_something():
     rows = [Entry("a", "x", original="{}"), Entry("a", "x", original="[]"), Entry("a", "x")]
-    assert len({PlanHasher(settings(), CLASSES).hash_of(entry_table([row])) for row in rows}) == 3
+    assert len({PlanHasher(settings(), CLASSES).hash_of(entries_to_rows([row])) for row in rows}) == 3

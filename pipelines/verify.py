@@ -17,10 +17,11 @@ import tyro
 
 from pipelines.checks.split import Split, Verification, open_split, verify_split
 from pipelines.planning.plan import SplitPlan, making_plan
-from pipelines.shards.folder import PLAN_FILE, PlanRecord, finish_split, save_plan
+from pipelines.planning.record import PlanRecord, save_plan
+from pipelines.shards.folder import finish_split
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, delete, join
-from spae.data.records import load_classes, load_index, save_classes, shard_number
+from spae.data.records import PLAN_FILE, load_classes, load_index, save_classes, shard_number
 from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def repair_split(split: Split, found: Verification) -> None:
 def _restore_plan(record: PlanRecord, folder: str) -> SplitPlan:
     """Make the plan again, and put it and the classes into the folder; ValueError where the source has changed."""
     source = record.settings.source
-    with making_plan(record.settings, record.limit) as plan:
+    with making_plan(record.settings, record.limit, record.version) as plan:
         if plan.fingerprint != record.fingerprint:
             raise ValueError(
                 f"{source.name} {source.url!r} no longer holds the inputs of this split ({plan.inputs} now, "

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from pipelines.checks.shard import ShardCheck, ShardChecker
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles, part_name
 from pipelines.planning.plan import plan_fingerprint
+from pipelines.planning.record import PlanRecord, load_plan_record
 from pipelines.shards.attempts import MARK_SUFFIX
-from pipelines.shards.folder import PLAN_FILE, PlanRecord, load_plan_record, load_sidecars, shard_info, shard_names
+from pipelines.shards.folder import load_sidecars, shard_info, shard_names
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
     INDEX_PARQUET,
+    PLAN_FILE,
     ClassName,
     ShardInfo,
     index_files,

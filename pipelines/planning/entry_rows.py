@@ -91,14 +91,27 @@ class DataclassValue(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
+_FIRST_FIELDS = frozenset(
+    [
+        *("source", "samples", "seed", "samples_per_shard", "format_version"),
+        *("name", "url", "split", "split_seed", "annotations", "image_column", "label_column", "text_column"),
+        *("kind", "check", "short_side", "square", "format", "quality"),
+        *("frames", "rate", "stride", "size", "crop", "clips", "crf"),
+    ]
+)
+"""The fields of settings when format 3 began."""
+
+
 def determining(settings: "DataclassValue") -> dict[str, Any]:
-    """The values of settings that determine tars, nested as in `asdict`: all but fields marked as FREE."""
-    values = dataclasses.asdict(settings)
+    """The values of settings that determine tars, nested as in `asdict`: all but fields marked as FREE.
+
+    Fields that came later are left out where they have their default: finished shards stay valid.
+    """
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
-        if not field.metadata.get("determines", True):
-            del values[field.name]
-        elif isinstance(values[field.name], dict):
-            values[field.name] = determining(getattr(settings, field.name))
+        value = getattr(settings, field.name)
+        if field.metadata.get("determines", True) and (field.name in _FIRST_FIELDS or value != field.default):
+            values[field.name] = determining(value) if field.name in ("source", "samples") else value
     return values
 
 

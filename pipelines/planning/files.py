@@ -95,3 +95,16 @@ def cut(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
         held, count = rows.slice(whole).to_batches(), count - whole
     if count:
         yield pa.Table.from_batches(held)
+
+
+def join_short_last(shards: Iterable[pa.Table], least: int) -> Iterator[pa.Table]:
+    """The same rows, the last ones together with those before where they are fewer than `least`."""
+    held: pa.Table | None = None
+    for rows in shards:
+        if held is not None and rows.num_rows < least:  # the last: all others are whole
+            rows = pa.concat_tables([held, rows])
+        elif held is not None:
+            yield held
+        held = rows
+    if held is not None:
+        yield held

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.planning.entry_rows import PlanHasher
-from pipelines.planning.files import PlanFiles, PlanWriter, cut
+from pipelines.planning.files import PlanFiles, PlanWriter, cut, join_short_last
 from pipelines.planning.order import ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
@@ -29,6 +30,9 @@ from spae.data.sources import Source, SourceSettings
 SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
 FORMAT_VERSION = 4
 """Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
+PLAN_VERSION = 2
+"""Of how the order is cut into shards: since 2 a last shard of less than half the inputs joins the one before, for one
+bad input could leave it without a sample. Splits of before are continued as they were cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,7 @@ class SplitPlan:
     shards: tuple[PlannedShard, ...]
     problems: Counter[str]
     """Inputs that can be no sample, as far as the source's listing tells, a reason."""
+    version: int = PLAN_VERSION
 
     @property
     def inputs(self) -> int:
@@ -106,8 +111,11 @@ class SplitPlan:
         return plan_fingerprint(shard.plan for shard in self.shards)
 
     def hash_of_first(self, number: int, inputs: int) -> str:
-        """The hash that this shard has if it takes so many of its inputs only, as the last shard of a pilot does."""
-        return PlanHasher(self.settings, self.classes).hash_of(self.files.read(number).slice(0, inputs))
+        """The hash of this shard if it takes so many inputs, as the last one of a pilot does: fewer, or some more."""
+        rows = self.files.read(number)
+        if rows.num_rows < inputs and number + 1 < len(self.shards):
+            rows = pa.concat_tables([rows, self.files.read(number + 1)])
+        return PlanHasher(self.settings, self.classes).hash_of(rows.slice(0, inputs))
 
 
 def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
@@ -119,16 +127,19 @@ def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
 
 
 @contextlib.contextmanager
-def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[SplitPlan]:
+def making_plan(settings: ShardSettings, limit: int | None = None, version: int = PLAN_VERSION) -> Iterator[SplitPlan]:
     """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
 
-    The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
+    `version` is PLAN_VERSION, or that of a split that was begun with another. The plan's files stand in a local
+    temporary folder while the block runs. ValueError where the source has no inputs.
     """
     with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
-        yield plan_into(folder, settings, settings.source.open(), limit)
+        yield plan_into(folder, settings, settings.source.open(), limit, version)
 
 
-def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> SplitPlan:
+def plan_into(
+    folder: str, settings: ShardSettings, source: Source, limit: int | None, version: int = PLAN_VERSION
+) -> SplitPlan:
     """SplitPlan with the inputs of this source, and the plan's files in this local folder."""
     classes = source.classes()
     hasher = PlanHasher(settings, classes)
@@ -137,8 +148,9 @@ def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int |
 
     inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
     ordered = ordered_entries(inputs, settings.seed, limit)
+    least = (settings.samples_per_shard + 1) // 2 if version > 1 else 1
     with PlanWriter(folder) as writer:
-        for number, rows in enumerate(cut(ordered, settings.samples_per_shard)):
+        for number, rows in enumerate(join_short_last(cut(ordered, settings.samples_per_shard), least)):
             writer.add(rows)
             name, size = shard_name(settings.split, number), pc.sum(rows["size"]).as_py() or 0
             unsized = rows["size"].filter(pc.equal(rows["problem"], "")).null_count
@@ -147,4 +159,4 @@ def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int |
     if not shards:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     del problems[""]
-    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems)
+    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems, version)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from pipelines.flags import beam_options, parse_command
-from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan, making_plan
+from pipelines.planning.plan import ShardSettings, SplitPlan, making_plan
+from pipelines.planning.record import version_for
 from pipelines.samples.maker import SampleMaker
 from pipelines.shards.attempts import inputs_under_way
 from pipelines.shards.folder import (
@@ -46,13 +47,15 @@ class ShardFlags(ABC):
     seed: int = 0
     """Decides the order of the samples over all shards."""
     samples_per_shard: int = 1000
-    """Inputs of a shard."""
+    """Inputs of a shard; the last one holds half to one and a half times as many."""
     limit: int | None = None
     """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
     max_error_share: float = 0.01
     """Share of unusable inputs above which the run counts as failed, after all is written."""
     dry_run: bool = False
     """Print the plan and an estimate of its cost, and write nothing."""
+    retry_errors: tuple[str, ...] | None = None
+    """Write finished shards with unusable inputs anew: all of them, or those with inputs of the given reasons."""
     replace: bool = False
     """Delete what stands in the split's folder from other settings or inputs."""
 
@@ -93,10 +96,11 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         settings.source.open()
         if not flags.dry_run:
             check_writable(folder)
-        with making_plan(settings, flags.limit) as plan:
+        with making_plan(settings, flags.limit, version_for(folder, settings)) as plan:
+            state = inspect_split(plan, folder, flags.retry_errors)
             if flags.dry_run:
-                return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
-            state = prepare_split(plan, folder, flags.limit, flags.replace)
+                return _show_plan(plan, state, folder, flags.replace)
+            prepare_split(plan, folder, state, flags.limit, flags.replace)
     except (ValueError, ImportError, OSError) as error:
         logger.error("%s", error)
         return 2
@@ -112,7 +116,7 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
 
 def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
     begin = time.monotonic()
-    with watched(lambda: _inputs_done(state.todo, folder), sum(shard.inputs for shard in state.todo), "input"):
+    with watched(lambda: _inputs_done(state, folder), sum(shard.inputs for shard in state.todo), "input"):
         if state.todo:
             writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
             shards_pipeline(writer, numbers, options).run().wait_until_finish()
@@ -123,11 +127,12 @@ def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptio
     return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
 
 
-def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
-    """Inputs of what is finished, and of shards that are under way."""
+def _inputs_done(state: SplitState, folder: str) -> int:
+    """Inputs of what is finished, as far as that shows (a shard that is retried has its old sidecar), and under way."""
     files = list_files(folder)
     under_way = inputs_under_way(folder, files)
-    return sum(shard.inputs if f"{shard.name}.json" in files else under_way.get(shard.name, 0) for shard in todo)
+    finished = {shard.name for shard in state.todo if f"{shard.name}.json" in files} - state.retried
+    return sum(shard.inputs if shard.name in finished else under_way.get(shard.name, 0) for shard in state.todo)
 
 
 def _show_plan(plan: SplitPlan, state: SplitState, folder: str, replace: bool) -> int:

@@ -7,6 +7,7 @@ need no care. Knows nothing of Beam.
 
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pipelines.planning.entry_rows import PlanHasher, determining, rows_to_entri
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
 from pipelines.planning.plan import ShardSettings
 from pipelines.shards.attempts import Attempt
+from pipelines.shards.folder import load_sidecars
 from pipelines.shards.inputs import InputMaker
 from pipelines.shards.isolation import IsolatedMaker
 from pipelines.shards.tar import TarWriter
@@ -27,6 +29,8 @@ from spae.data.records import (
     shard_name,
 )
 from spae.data.sources import Entry
+
+logger = logging.getLogger(__name__)
 
 DEADLY = 2
 """Tries that ended with their process's death after which the inputs are made in a process of their own.
@@ -70,22 +74,31 @@ class ShardWriter:
         """Write and publish the shard of this number: tar, errors, and last the sidecar that marks it as finished.
 
         Its inputs are those of the plan in the split's folder. A shard without a single usable input leaves its errors
-        only: no tar and no sidecar.
+        only: no tar and no sidecar. One that is finished (retried for its errors) stays if it had more samples.
         """
         inputs = PlanFiles(join(self.folder, PLAN_FOLDER)).read(number)
         outcome = ShardOutcome(shard_name(self.settings.split, number))
+        tar_url, sidecar_url = (join(self.folder, f"{outcome.shard}.{suffix}") for suffix in ("tar", "json"))
+        before = next(load_sidecars(self.folder, [outcome.shard]), None)
         with Attempt(self.folder, outcome.shard) as attempt:
             try:
-                with publishing(join(self.folder, f"{outcome.shard}.tar")) as file:
+                with publishing(tar_url) as file:
                     tar = TarWriter(file)
                     self._fill(tar, rows_to_entries(inputs), outcome, attempt)
-            except _NoSamplesError:
-                delete(join(self.folder, f"{outcome.shard}.tar"))  # of a try that had samples
-                self._publish_errors(outcome)
+                    if outcome.samples < (before.samples if before else 1):
+                        raise _TooFewError
+                    tar.close()
+                    delete(sidecar_url)  # at no time does it vouch for another tar
+            except _TooFewError:
+                if before:
+                    logger.warning("%s stays: now %d of its inputs cannot be used", outcome.shard, len(outcome.errors))
+                else:
+                    delete(tar_url)  # of a try that was killed
+                    self._publish_errors(outcome)
                 return outcome
             self._publish_errors(outcome)
             outcome.sha256, outcome.bytes = tar.digest.hexdigest(), tar.size
-            self._publish_sidecar(outcome, self._hasher.hash_of(inputs))
+            publish(sidecar_url, self._sidecar(outcome, self._hasher.hash_of(inputs)).to_json().encode())
         return outcome
 
     def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome, attempt: Attempt) -> None:
@@ -102,9 +115,6 @@ class ShardWriter:
                 outcome.samples += 1
                 if entry.label is not None:
                     outcome.classes[entry.label] += 1
-        if not outcome.samples:
-            raise _NoSamplesError
-        tar.close()
 
     @contextlib.contextmanager
     def _maker(self, entries: Sequence[Entry], *, isolated: bool) -> Iterator[InputMaker | IsolatedMaker]:
@@ -115,8 +125,8 @@ class ShardWriter:
             with self.settings.source.reading(entries) as source:
                 yield InputMaker(source, self.settings.samples, self.classes)
 
-    def _publish_sidecar(self, outcome: ShardOutcome, plan: str) -> None:
-        sidecar = Sidecar(
+    def _sidecar(self, outcome: ShardOutcome, plan: str) -> Sidecar:
+        return Sidecar(
             shard=outcome.shard,
             samples=outcome.samples,
             errors=len(outcome.errors),
@@ -127,7 +137,6 @@ class ShardWriter:
             reasons=outcome.reasons,
             settings=determining(self.settings),
         )
-        publish(join(self.folder, f"{outcome.shard}.json"), sidecar.to_json().encode())
 
     def _publish_errors(self, outcome: ShardOutcome) -> None:
         url = join(self.folder, ERRORS_FOLDER, f"{outcome.shard}.jsonl")
@@ -137,5 +146,5 @@ class ShardWriter:
             delete(url)
 
 
-class _NoSamplesError(Exception):
-    """Ends the writing of a tar that would be empty."""
+class _TooFewError(Exception):
+    """Ends the writing of a tar that would be empty, or poorer than the one that stands."""

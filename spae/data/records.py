@@ -23,7 +23,7 @@ from spae.data.publishing import absolute, join, publish, read_bytes
 MEDIA_SUFFIXES = ("jpg", "png", "mp4")
 LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"
 INDEX_FILE, INDEX_PARQUET, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
-ERRORS_FOLDER = "errors"
+PLAN_FILE, ERRORS_FOLDER = "plan.json", "errors"
 
 MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
 KEY_PATTERN = rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}"

@@ -97,8 +97,9 @@ def cut(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def join_short_last(shards: Iterable[pa.Table], least: int) -> Iterator[pa.Table]:
-    """The same rows, the last ones together with those before where they are fewer than `least`."""
+def join_short_last(shards: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows; the last ones of less than a quarter of `size`, or a single one, together with those before."""
+    least = min(size, max(2, -(-size // 4)))
     held: pa.Table | None = None
     for rows in shards:
         if held is not None and rows.num_rows < least:  # the last: all others are whole

@@ -31,8 +31,8 @@ SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
 FORMAT_VERSION = 4
 """Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
 PLAN_VERSION = 2
-"""Of how the order is cut into shards: since 2 a last shard of less than half the inputs joins the one before, for one
-bad input could leave it without a sample. Splits of before are continued as they were cut."""
+"""Of how the order is cut into shards: since 2 a last shard of less than a quarter of the inputs, or of one, joins the
+one before, for a bad input could leave it without a sample. Splits of before are continued as they were cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,9 @@ def plan_into(
 
     inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
     ordered = ordered_entries(inputs, settings.seed, limit)
-    least = (settings.samples_per_shard + 1) // 2 if version > 1 else 1
+    cuts = cut(ordered, settings.samples_per_shard)
     with PlanWriter(folder) as writer:
-        for number, rows in enumerate(join_short_last(cut(ordered, settings.samples_per_shard), least)):
+        for number, rows in enumerate(join_short_last(cuts, settings.samples_per_shard) if version > 1 else cuts):
             writer.add(rows)
             name, size = shard_name(settings.split, number), pc.sum(rows["size"]).as_py() or 0
             unsized = rows["size"].filter(pc.equal(rows["problem"], "")).null_count

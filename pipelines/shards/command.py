@@ -47,7 +47,7 @@ class ShardFlags(ABC):
     seed: int = 0
     """Decides the order of the samples over all shards."""
     samples_per_shard: int = 1000
-    """Inputs of a shard; the last one holds half to one and a half times as many."""
+    """Inputs of a shard; the last one holds a quarter to one and a quarter times as many."""
     limit: int | None = None
     """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
     max_error_share: float = 0.01

@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     source = digit_folder(root / "images", 60)
     add_garbage(source)
     flags = ["--source", "folder", "--split", "train", "--input", str(source), "--output", str(root / "shards")]
-    assert images([*flags, "--samples-per-shard", "18", "--max-error-share", "1"]) == 0
+    assert images([*flags, "--samples-per-shard", "20", "--max-error-share", "1"]) == 0
     return root / "shards" / "train"
 
 

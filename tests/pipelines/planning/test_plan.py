@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.planning.entry_rows import PlanHasher, determining, entries_to_rows, rows_to_entries
-from pipelines.planning.files import SHARDS_PER_PART, PlanFiles, PlanWriter, cut
+from pipelines.planning.files import SHARDS_PER_PART, PlanFiles, PlanWriter, cut, join_short_last
 from pipelines.planning.order import ordered_entries
 from pipelines.planning.plan import ShardSettings, making_plan
 from pipelines.samples.images import ImageSamples
@@ -97,6 +97,18 @@ def test_cut_keeps_every_row_in_order(rows):
     assert pa.concat_tables(tables).equals(pa.Table.from_batches(batches))
     assert {table.num_rows for table in tables[:-1]} <= {rows}
     assert 0 < tables[-1].num_rows <= rows
+
+
+@pytest.mark.parametrize("size", range(1, 13))
+def test_no_last_shard_has_a_single_input_where_the_others_have_more(size):
+    for count in range(1, 3 * size + 2):
+        rows = entries_to_rows(entries(count))
+        shards = list(join_short_last(cut(rows.to_batches(), size), size))
+        assert pa.concat_tables(shards).equals(rows)
+        counts = [shard.num_rows for shard in shards]
+        assert all(shard_count == size for shard_count in counts[:-1])
+        assert counts[-1] > 1 or size == 1 or count == 1
+        assert counts[-1] <= max(1.25 * size, size + 1)
 
 
 def test_files_hold_every_shard(tmp_path):

@@ -29,9 +29,9 @@ def listed(source, *flags):
 
 
 @pytest.mark.parametrize(
-    ("size", "counts"), [(100, [100, 100, 70]), (130, [130, 140]), (135, [135, 135]), (269, [270]), (300, [270])]
+    ("size", "counts"), [(100, [100, 100, 70]), (130, [130, 140]), (216, [216, 54]), (217, [270]), (300, [270])]
 )
-def test_a_last_shard_of_less_than_half_joins_the_one_before(size, counts, tmp_path):
+def test_a_last_shard_of_less_than_a_quarter_joins_the_one_before(size, counts, tmp_path):
     assert digits(tmp_path, "--samples-per-shard", str(size)) == 0
     assert [shard.samples for shard in load_index(str(tmp_path / "val")).shards] == counts
     assert verify([str(tmp_path / "val")]) == 0
@@ -46,7 +46,7 @@ def test_one_bad_input_at_the_end_leaves_an_index(tmp_path):
     assert load_index(str(tmp_path / "shards/train")).samples == 19
 
 
-@pytest.mark.parametrize("limit", [100, 120, 149, 150, 240, 269])
+@pytest.mark.parametrize("limit", [100, 101, 124, 125, 224, 269])
 def test_the_full_run_continues_any_pilot(limit, tmp_path):
     assert digits(tmp_path / "whole", "--samples-per-shard", "100") == 0
     assert digits(tmp_path / "piloted", "--samples-per-shard", "100", "--limit", str(limit)) == 0

@@ -157,7 +157,7 @@ def _classes(split: Split) -> tuple[ClassName, ...] | None:
     """None where they are missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_classes(split.folder)
-    except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and other columns
+    except (ValueError, OSError):  # what pyarrow raises on a damaged file
         return None
 
 

@@ -4,6 +4,7 @@ Beside the tars and their sidecars the folder holds the plan: `plan.json`, the r
 inputs of every shard; from them any shard can be built again. One run at a time works on a split.
 """
 
+import contextlib
 import itertools
 import json
 import logging
@@ -183,11 +184,21 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
 
 
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
-    """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder."""
+    """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder.
+
+    What cannot be listed or read there, and a classes.parquet of others, is none.
+    """
     file_system, path = fsspec.url_to_fs(folder)
-    beside = file_system.glob(f"{path.rstrip('/').rsplit('/', 1)[0]}/*/{CLASSES_FILE}")
-    found = [file_system.unstrip_protocol(classes_path.rsplit("/", 1)[0]) for classes_path in beside]
-    return [split for split in found if load_classes(split) != tuple(classes)]
+    root = path.rstrip("/").rsplit("/", 1)[0] or "/"
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        beside = [row["name"].rstrip("/") for row in file_system.ls(root, detail=True) if row["type"] == "directory"]
+        for classes_path in sorted(file_system.cat([f"{name}/{CLASSES_FILE}" for name in beside], on_error="omit")):
+            with contextlib.suppress(ValueError, OSError):
+                url = file_system.unstrip_protocol(classes_path)
+                if load_classes(url) != tuple(classes):
+                    found.append(url.rsplit("/", 1)[0])
+    return found
 
 
 def error_reasons(folder: str, shard: str) -> Counter[str]:

@@ -2,6 +2,8 @@ import json
 import shutil
 import zlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 
@@ -57,6 +59,16 @@ def test_splits_whose_labels_disagree_are_told_apart(tmp_path, caplog):
         == 0
     )
     assert caplog.text.count("other classes") == 2
+
+
+def test_a_table_of_others_beside_the_split_is_none_of_ours(tmp_path, caplog):
+    source = digit_folder(tmp_path / "images", 6)
+    for name in ("other", "damaged"):
+        (tmp_path / "shards" / name).mkdir(parents=True)
+    pq.write_table(pa.table({"id": [1], "label_name": ["x"]}), tmp_path / "shards/other/classes.parquet")
+    (tmp_path / "shards/damaged/classes.parquet").write_bytes(b"PAR1")
+    assert folder(source, tmp_path / "shards") == 0
+    assert "other classes" not in caplog.text
 
 
 def test_a_shard_without_samples_fails_the_run_and_is_named(tmp_path, caplog):

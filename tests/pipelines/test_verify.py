@@ -234,6 +234,18 @@ def test_a_repair_to_other_bytes_is_named(tmp_path, caplog):
     assert load_index(str(tmp_path / "shards/train")).shards[0].sha256 != before.sha256
 
 
+def test_a_root_with_one_split_is_verified_and_with_several_names_them(split, sound, caplog):
+    assert verify([str(split.parent)]) == 0
+    assert "4 shards, 60 samples, 7 errors; 0 deviations" in caplog.text
+    os.remove(split / "index.json")
+    assert verify([str(split.parent)]) == 1
+    assert verify([str(split.parent), "--repair"]) == 0
+    assert tree_hashes(split) == tree_hashes(sound)
+    shutil.copytree(split, split.parent / "val")
+    assert verify([str(split.parent)]) == 2
+    assert f"{split.parent} holds the splits train, val" in caplog.text
+
+
 @pytest.mark.parametrize("arguments", [["/nowhere/at/all"], ["memory://nothing"]])
 def test_nothing_to_verify_ends_with_status_2(arguments, caplog):
     assert verify(arguments) == 2

@@ -3,11 +3,15 @@
 import dataclasses
 import difflib
 import sys
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_type_hints
 
+import docstring_parser
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
+from apache_beam.runners.runner import create_runner
+
+from spae.data.publishing import is_local
 
 FlagsT = TypeVar("FlagsT")
 
@@ -33,21 +37,26 @@ def parse_command(
 ) -> tuple[FlagsT, list[str]]:
     """The flags of a command (a dataclass) and those of Beam; of this process where no arguments are given.
 
-    ValueError for a flag that neither knows; tyro itself ends the process with status 2 where a value cannot be.
+    ValueError for a flag that neither knows, and for values that do not go together; tyro itself ends the process with
+    status 2 where a value is not of its type.
     """
     ours, beams = split_flags(sys.argv[1:] if arguments is None else arguments)
-    flags, unknown = tyro.cli(
-        command, args=ours, prog=f"python -m {module}", description=description, return_unknown_args=True
+    known = _our_flags(command)
+    for argument in ours:  # before tyro, which would name a missing flag and not the misspelt one in its place
+        name = argument.split("=", 1)[0].replace("_", "-")
+        if name.startswith("--") and name not in known:
+            raise ValueError(f"unknown argument {argument!r}{flag_hint(argument, command)}")
+    parsed, unknown = tyro.cli(
+        _parsed_type(command), args=ours, prog=f"python -m {module}", description=description, return_unknown_args=True
     )
     if unknown:
         raise ValueError(f"unknown argument {unknown[0]!r}{flag_hint(unknown[0], command)}")
-    return flags, beams
+    return command(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(parsed)}), beams
 
 
 def flag_hint(flag: str, flags: type) -> str:
     """The end of an error about an unknown flag: the nearest one that exists, ours (a dataclass) or Beam's."""
-    ours = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(flags)]
-    near = difflib.get_close_matches(flag.split("=", 1)[0], [*ours, *_beam_flags()], n=1)
+    near = difflib.get_close_matches(flag.split("=", 1)[0], [*_our_flags(flags), *_beam_flags()], n=1)
     return f"; did you mean {near[0]}?" if near else "; see --help"
 
 
@@ -57,6 +66,7 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     options.get_all_options()  # parses all flags: else a value that is none is found when the pipeline is built
     standard = options.view_as(StandardOptions)
     standard.runner = standard.runner or LOCAL_RUNNER
+    create_runner(standard.runner)  # ValueError or ImportError for one that Beam does not know
     if options.view_as(TestOptions).dry_run and not is_dataflow(options):
         raise ValueError("--dry_run is Beam's, for Dataflow alone: other runners would write. Did you mean --dry-run?")
     return options
@@ -65,6 +75,37 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
 def is_dataflow(options: PipelineOptions) -> bool:
     """Whether the work will run on Dataflow's machines."""
     return options.view_as(StandardOptions).runner.endswith("DataflowRunner")
+
+
+def check_places(options: PipelineOptions, places: Mapping[str, str]) -> None:
+    """ValueError where one of the places, by flag, is local and the work is not; empty ones are none."""
+    for flag, place in places.items():
+        if place and is_local(place) and is_dataflow(options):
+            raise ValueError(
+                f"{flag} {place} is on this machine, which Dataflow's workers do not see; give a URL such as gs://BUCKET/..."
+            )
+
+
+def _parsed_type(command: type) -> type[Any]:
+    """The same flags as tyro shall see them: each docstring one paragraph, else it breaks lines where the source does,
+    and values unchecked, else it tells of a ValueError in a box of many lines."""
+    texts: dict[str, str] = {}
+    for cls in reversed(command.__mro__[:-1]):
+        for parameter in docstring_parser.parse_from_object(cls).params:
+            texts[parameter.arg_name] = " ".join((parameter.description or "").split())
+    hints: dict[str, Any] = get_type_hints(command, include_extras=True)
+    described = {
+        field.name: Annotated[hints[field.name], tyro.conf.arg(help=texts[field.name])]
+        for field in dataclasses.fields(command)
+        if texts.get(field.name)
+    }
+    values = {"__annotations__": described, "__module__": command.__module__, "__post_init__": lambda self: None}
+    return dataclasses.dataclass(frozen=True, kw_only=True)(type(command.__name__, (command,), values))
+
+
+def _our_flags(command: type) -> list[str]:
+    names = [field.name.replace("_", "-") for field in dataclasses.fields(command)]
+    return [*(f"--{name}" for name in names), *(f"--no-{name}" for name in names), "--help"]
 
 
 def _beam_flags() -> frozenset[str]:

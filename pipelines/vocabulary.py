@@ -20,9 +20,10 @@ import transformers
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
+from pipelines.failures import quiet_clients, status_before_work, status_of_work
 from pipelines.features.beam import compute_features, compute_features_here
 from pipelines.features.cost import estimate_cost
-from pipelines.flags import beam_options, is_dataflow, parse_command
+from pipelines.flags import beam_options, check_places, parse_command
 from pipelines.words.choice import NAMED
 from pipelines.words.plan import VocabularyFlags, VocabularyPlan, make_plan
 from pipelines.words.tokens import RowsError
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s")
     for own in (__name__, "pipelines", "spae"):  # open_clip tells its steps to the root logger
         logging.getLogger(own).setLevel(logging.INFO)
+    quiet_clients()
     transformers.logging.set_verbosity_error()
     try:
         flags, beams = parse_command(VocabularyFlags, "pipelines.vocabulary", __doc__ or "", arguments)
@@ -96,17 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             return _show_plan(plan, flags)
         check_writable(absolute(flags.output))
-    except (ValueError, ImportError, OSError) as error:
-        logger.error("%s", error)
-        return 2
+    except Exception as error:  # stores tell of their troubles by exceptions of many libraries
+        return status_before_work(error)
     try:
         return _run(plan, flags, options)
     except RowsError as error:
         logger.error("%s", error)
         return 1
-    except Exception:  # whatever a runner raises: what is encoded stays, and the same command continues
-        logger.exception("the run failed; give the same command again to continue it")
-        return 1
+    except Exception as error:  # whatever a runner raises
+        return status_of_work(error)
 
 
 def _run(plan: VocabularyPlan, flags: VocabularyFlags, options: PipelineOptions) -> int:
@@ -202,9 +202,8 @@ def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOpt
     """Beam's options; ValueError where they do not go with our flags."""
     if flags.device and beams:
         raise ValueError(f"--device {flags.device} works without Beam, so that {beams[0]} means nothing; give one")
-    options, output = beam_options(beams), absolute(flags.output)
-    if is_dataflow(options) and "://" not in output:
-        raise ValueError(f"--output {flags.output} is a folder of this machine, which Dataflow's workers do not see")
+    options = beam_options(beams)
+    check_places(options, {"--output": flags.output})
     return options
 
 

@@ -24,6 +24,7 @@ from pipelines.planning.order import ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
 from pipelines.samples.videos import VideoSamples
+from spae.data.publishing import DISK_ERRNOS
 from spae.data.records import ClassName, check_split, shard_name
 from spae.data.sources import Source, SourceSettings
 
@@ -134,7 +135,13 @@ def making_plan(settings: ShardSettings, limit: int | None = None, version: int 
     temporary folder while the block runs. ValueError where the source has no inputs.
     """
     with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
-        yield plan_into(folder, settings, settings.source.open(), limit, version)
+        try:
+            plan = plan_into(folder, settings, settings.source.open(), limit, version)
+        except OSError as error:
+            if error.errno not in DISK_ERRNOS:
+                raise
+            raise OSError(f"no room to plan in {folder} (TMPDIR names another disk): {error}") from error
+        yield plan
 
 
 def plan_into(

@@ -1,14 +1,17 @@
 """What every command that writes shards does: flags, plan, the work itself, and an account of every input."""
 
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
-from pipelines.flags import beam_options, parse_command
+from pipelines.failures import quiet_clients, status_before_work, status_of_work
+from pipelines.flags import beam_options, check_places, parse_command
 from pipelines.planning.plan import ShardSettings, SplitPlan, making_plan
 from pipelines.planning.record import version_for
 from pipelines.samples.maker import SampleMaker
@@ -24,7 +27,7 @@ from pipelines.shards.folder import (
 )
 from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
-from spae.data.publishing import absolute, check_writable, join, list_files
+from spae.data.publishing import absolute, check_writable, is_local, join, list_files
 from spae.data.sources import SourceSettings
 from spae.progress import watched
 
@@ -44,6 +47,8 @@ class ShardFlags(ABC):
     """Name of the split; for digits train, val or test."""
     input: str = ""
     """Folder or URL of the inputs; digits need none."""
+    annotations: str = ""
+    """File or folder of what the inputs do not say themselves."""
     seed: int = 0
     """Decides the order of the samples over all shards."""
     samples_per_shard: int = 1000
@@ -64,8 +69,12 @@ class ShardFlags(ABC):
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit {self.limit} must be at least 1")
-        if self.input and f"{absolute(self.output)}/".startswith(f"{absolute(self.input).rstrip('/')}/"):
-            raise ValueError(f"--output {self.output} lies inside --input {self.input}; shards would become inputs")
+        folder = join(self.output, self.split)
+        if self.input and _overlap(self.input, folder):
+            raise ValueError(
+                f"--input {self.input} and the split's folder {folder} overlap: shards would become inputs, and "
+                "--replace delete inputs; give another --output"
+            )
 
     @abstractmethod
     def source_settings(self) -> SourceSettings:
@@ -85,13 +94,29 @@ class ShardFlags(ABC):
         )
 
 
+def _overlap(given: str, folder: str) -> bool:
+    """Whether inputs (a file, a folder or a pattern) lie in a folder, or the folder lies among them."""
+    inputs, split = (f"{_resolved(place)}/" for place in (given, folder))
+    return inputs.startswith(split) or split.startswith(inputs) or fnmatch(f"{split}shard-000000.tar/", inputs)
+
+
+def _resolved(place: str) -> str:
+    """One name for one place: links are followed, and stores have one name."""
+    if is_local(place):
+        return os.path.realpath(absolute(place))
+    protocol, separator, path = place.rstrip("/").partition("://")
+    return f"{ {'gcs': 'gs', 's3a': 's3'}.get(protocol, protocol) }{separator}{path}"
+
+
 def run_command(command: type[ShardFlags], module: str, description: str, arguments: Sequence[str] | None) -> int:
     """Run a command with these flags; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    quiet_clients()
     try:
         flags, beams = parse_command(command, module, description, arguments)
         options = beam_options(beams)
+        check_places(options, {"--input": flags.input, "--output": flags.output, "--annotations": flags.annotations})
         settings, folder = flags.settings(), join(absolute(flags.output), flags.split)
         settings.source.open()
         if not flags.dry_run:
@@ -101,17 +126,15 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
             if flags.dry_run:
                 return _show_plan(plan, state, folder, flags.replace)
             prepare_split(plan, folder, state, flags.limit, flags.replace)
-    except (ValueError, ImportError, OSError) as error:
-        logger.error("%s", error)
-        return 2
+    except Exception as error:  # stores tell of their troubles by exceptions of many libraries
+        return status_before_work(error)
     for other in splits_with_other_classes(folder, plan.classes):
         message = "%s has other classes: its labels and these disagree. Give both the same folders or --annotations"
         logger.warning(message, other)
     try:
         return _run(plan, state, folder, options, flags.max_error_share)
-    except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
-        logger.exception("the run failed; give the same command again to continue it")
-        return 1
+    except Exception as error:  # whatever a runner raises
+        return status_of_work(error)
 
 
 def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:

@@ -1,14 +1,21 @@
 """The transform that writes shards, and the pipeline around it."""
 
+import logging
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.utils import retry
 
+from pipelines.failures import one_line
 from pipelines.shards.writer import ShardOutcome, ShardWriter
+
+PAUSES = (1.0, 2.0, 4.0)
+"""About so many seconds before a shard is tried again."""
+
+logger = logging.getLogger(__name__)
 
 
 class WriteShards(beam.PTransform):
@@ -43,10 +50,18 @@ class _WriteShard(beam.DoFn):
         yield outcome.shard, outcome.samples, len(outcome.errors)
 
 
-# Stores tell of their troubles by exceptions of many libraries, so all are tried again, and the whole shard: its bytes
-# are the same each time. gcsfs itself tries each request six times before. What stays is the runner's to try again.
-@retry.with_exponential_backoff(num_retries=3, initial_delay_secs=1, retry_filter=lambda error: True)
 def _write_patiently(writer: ShardWriter, number: int) -> ShardOutcome:
+    """What fails here is a store, by exceptions of many libraries: all are tried again, and the whole shard.
+
+    Its bytes are the same each time. gcsfs itself tries each request six times before. What stays is the runner's.
+    """
+    for pause in PAUSES:
+        try:
+            return writer.write(number)
+        except Exception as error:
+            seconds = pause * random.uniform(0.5, 1.5)
+            logger.warning("shard %d: %s; next try in %.1f s", number, one_line(error), seconds)
+            time.sleep(seconds)
     return writer.write(number)
 
 

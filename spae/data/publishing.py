@@ -6,6 +6,7 @@ object stores do not survive a fork.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write says without the name of its file."""
 TEMPORARY_MARK = ".tmp-"
 """What the name of an unfinished local file holds; such a file may be deleted when nothing is running."""
 
@@ -34,10 +37,15 @@ def publishing(url: str) -> Iterator[BinaryIO]:
         handle, temporary = tempfile.mkstemp(prefix="spae-")
         os.close(handle)
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
+        except OSError as error:
+            if error.errno not in DISK_ERRNOS or error.filename:
+                raise
+            raise OSError(error.errno, error.strerror, temporary) from error
         if local:
             os.replace(temporary, path)
         else:
@@ -64,7 +72,7 @@ def publish(url: str, data: bytes | Path) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Write and delete a small file, so that an unwritable folder is named before hours of listing; OSError."""
+    """Write and delete a small file, so that an unwritable folder is named before hours of listing; PermissionError."""
     url = join(folder, f"writable{TEMPORARY_MARK}{uuid.uuid4().hex}")
     try:
         publish(url, b"")
@@ -73,7 +81,7 @@ def check_writable(folder: str) -> None:
         message = (
             f"cannot write to {folder} ({error or repr(error)}); give another --output, or the rights to write there"
         )
-        raise OSError(message) from error
+        raise PermissionError(message) from error
 
 
 def read_bytes(url: str) -> bytes | None:
@@ -114,6 +122,11 @@ def join(url: str, *names: str) -> str:
     return url
 
 
+def is_local(url: str) -> bool:
+    """Whether this place is on this machine's disks."""
+    return get_protocol(url) in ("file", "local")
+
+
 def absolute(url: str) -> str:
     """The same place, independent of the working directory: local ones as a plain absolute path."""
-    return str(LocalFileSystem._strip_protocol(url)) if get_protocol(url) in ("file", "local") else url
+    return str(LocalFileSystem._strip_protocol(url)) if is_local(url) else url

@@ -65,7 +65,7 @@ def repair_split(split: Split, found: Verification) -> None:
 def _restore_plan(record: PlanRecord, folder: str) -> SplitPlan:
     """Make the plan again, and put it and the classes into the folder; ValueError where the source has changed."""
     source = record.settings.source
-    with making_plan(record.settings, record.limit, record.version) as plan:
+    with making_plan(record.settings, record.limit) as plan:
         if plan.fingerprint != record.fingerprint:
             raise ValueError(
                 f"{source.name} {source.url!r} no longer holds the inputs of this split ({plan.inputs} now, "

@@ -30,10 +30,10 @@ from spae.data.sources import Source, SourceSettings
 
 SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
 FORMAT_VERSION = 4
-"""Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
-PLAN_VERSION = 2
-"""Of how the order is cut into shards: since 2 a last shard of less than a quarter of the inputs, or of one, joins the
-one before, for a bad input could leave it without a sample. Splits of before are continued as they were cut."""
+"""Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making.
+
+Since 4 a last shard of less than a quarter of the inputs, or of one, joins the one before: a bad input could leave it
+without a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,6 @@ class SplitPlan:
     shards: tuple[PlannedShard, ...]
     problems: Counter[str]
     """Inputs that can be no sample, as far as the source's listing tells, a reason."""
-    version: int = PLAN_VERSION
 
     @property
     def inputs(self) -> int:
@@ -128,15 +127,14 @@ def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
 
 
 @contextlib.contextmanager
-def making_plan(settings: ShardSettings, limit: int | None = None, version: int = PLAN_VERSION) -> Iterator[SplitPlan]:
+def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[SplitPlan]:
     """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
 
-    `version` is PLAN_VERSION, or that of a split that was begun with another. The plan's files stand in a local
-    temporary folder while the block runs. ValueError where the source has no inputs.
+    The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
     """
     with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
         try:
-            plan = plan_into(folder, settings, settings.source.open(), limit, version)
+            plan = plan_into(folder, settings, settings.source.open(), limit)
         except OSError as error:
             if error.errno not in DISK_ERRNOS:
                 raise
@@ -144,9 +142,7 @@ def making_plan(settings: ShardSettings, limit: int | None = None, version: int 
         yield plan
 
 
-def plan_into(
-    folder: str, settings: ShardSettings, source: Source, limit: int | None, version: int = PLAN_VERSION
-) -> SplitPlan:
+def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> SplitPlan:
     """SplitPlan with the inputs of this source, and the plan's files in this local folder."""
     classes = source.classes()
     hasher = PlanHasher(settings, classes)
@@ -156,8 +152,10 @@ def plan_into(
     inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
     ordered = ordered_entries(inputs, settings.seed, limit)
     cuts = cut(ordered, settings.samples_per_shard)
+    if settings.format_version > 3:
+        cuts = join_short_last(cuts, settings.samples_per_shard)
     with PlanWriter(folder) as writer:
-        for number, rows in enumerate(join_short_last(cuts, settings.samples_per_shard) if version > 1 else cuts):
+        for number, rows in enumerate(cuts):
             writer.add(rows)
             name, size = shard_name(settings.split, number), pc.sum(rows["size"]).as_py() or 0
             unsized = rows["size"].filter(pc.equal(rows["problem"], "")).null_count
@@ -166,4 +164,4 @@ def plan_into(
     if not shards:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     del problems[""]
-    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems, version)
+    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems)

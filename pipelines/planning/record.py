@@ -1,13 +1,13 @@
 """A plan as it stands in a split's folder: `plan.json`, by what and how it was made, beside the inputs in `plan/`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pipelines.planning.entry_rows import determining
 from pipelines.planning.files import PLAN_FOLDER
-from pipelines.planning.plan import PLAN_VERSION, ShardSettings, SplitPlan
+from pipelines.planning.plan import ShardSettings, SplitPlan
 from spae.data.publishing import delete, join, list_files, publish, read_bytes
-from spae.data.records import PLAN_FILE
+from spae.data.records import INDEX_FILE, PLAN_FILE
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,6 @@ class PlanRecord:
     shards: int
     inputs: int
     fingerprint: str
-    version: int = 1
-    """PLAN_VERSION when the plan was made; files that do not say it are of the first."""
 
 
 def load_plan_record(folder: str) -> PlanRecord | None:
@@ -35,10 +33,13 @@ def load_plan_record(folder: str) -> PlanRecord | None:
         raise ValueError(f"{join(folder, PLAN_FILE)} is damaged ({error}); delete it and rerun the sharding") from error
 
 
-def version_for(folder: str, settings: ShardSettings) -> int:
-    """How to cut the plan of these settings: as the folder's own was, so that what it holds is continued, or anew."""
+def settings_for(folder: str, settings: ShardSettings) -> ShardSettings:
+    """The settings, in the format of the folder's own where that is a finished split of the same: it stays as it is."""
     record = load_plan_record(folder)
-    return record.version if record and determining(record.settings) == determining(settings) else PLAN_VERSION
+    if record is None or read_bytes(join(folder, INDEX_FILE)) is None:
+        return settings
+    older = replace(settings, format_version=record.settings.format_version)
+    return older if determining(record.settings) == determining(older) else settings
 
 
 def save_plan(plan: SplitPlan, record: PlanRecord, folder: str) -> None:

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 from pipelines.failures import quiet_clients, status_before_work, status_of_work
 from pipelines.flags import beam_options, check_places, parse_command
 from pipelines.planning.plan import ShardSettings, SplitPlan, making_plan
-from pipelines.planning.record import version_for
+from pipelines.planning.record import settings_for
 from pipelines.samples.maker import SampleMaker
 from pipelines.shards.attempts import inputs_under_way
 from pipelines.shards.folder import (
@@ -121,7 +121,8 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         settings.source.open()
         if not flags.dry_run:
             check_writable(folder)
-        with making_plan(settings, flags.limit, version_for(folder, settings)) as plan:
+        settings = settings if flags.replace else settings_for(folder, settings)
+        with making_plan(settings, flags.limit) as plan:
             state = inspect_split(plan, folder, flags.retry_errors)
             if flags.dry_run:
                 return _show_plan(plan, state, folder, flags.replace)

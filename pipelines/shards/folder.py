@@ -156,7 +156,7 @@ def prepare_split(plan: SplitPlan, folder: str, state: SplitState, limit: int | 
             delete(join(folder, name))
         _delete_others(plan.settings.split, folder, state.finished | state.retried, with_marks=bool(state.conflicts))
     save_classes(folder, plan.classes)
-    record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint, plan.version)
+    record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
     save_plan(plan, record, folder)
 
 

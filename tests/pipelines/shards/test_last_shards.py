@@ -1,7 +1,6 @@
 """Short last shards, splits that were cut before there was a rule for them, and shards that are retried for errors."""
 
 import dataclasses
-import json
 import os
 import shutil
 
@@ -9,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.images import main as images
-from pipelines.planning.plan import PLAN_VERSION, making_plan
+from pipelines.planning.plan import FORMAT_VERSION, making_plan
 from pipelines.planning.record import load_plan_record
 from pipelines.samples.images import ImageSamples
-from pipelines.shards.folder import inspect_split, prepare_split
+from pipelines.shards.folder import finish_split, inspect_split, prepare_split
 from pipelines.shards.writer import ShardWriter
 from pipelines.verify import main as verify
 from spae.data.records import load_index
@@ -55,31 +54,42 @@ def test_the_full_run_continues_any_pilot(limit, tmp_path):
     assert tree_hashes(tmp_path / "piloted") == tree_hashes(tmp_path / "whole")
 
 
-def test_a_split_that_was_cut_by_the_old_rule_is_finished_and_repaired_by_it(tmp_path, caplog):
-    flags = ("--samples-per-shard", "130")
-    assert digits(tmp_path, *flags, "--limit", "1") == 0  # for its settings
-    split = tmp_path / "val"
-    settings = load_plan_record(str(split)).settings
+def older_split(split, flags):
+    """A split of format 3, cut by the old rule."""
+    assert digits(split.parent, *flags, "--limit", "1") == 0  # for its settings
+    settings = dataclasses.replace(load_plan_record(str(split)).settings, format_version=3)
     shutil.rmtree(split)
-    with making_plan(settings, version=1) as plan:
-        assert [shard.inputs for shard in plan.shards] == [130, 130, 10]
+    with making_plan(settings) as plan:
         prepare_split(plan, str(split), inspect_split(plan, str(split)), None, replace=False)
     writer = ShardWriter(str(split), settings, plan.classes)
-    for number in range(3):
+    for number in range(len(plan.shards)):
         writer.write(number)
-    record = json.loads((split / "plan.json").read_text())
-    assert record.pop("version") == 1 < PLAN_VERSION
-    (split / "plan.json").write_text(json.dumps(record, indent=1) + "\n")
+    return {shard.name: shard.plan for shard in plan.shards}
+
+
+def test_a_finished_split_of_an_older_format_stays_and_is_repaired_as_it_was(tmp_path, caplog):
+    split, flags = tmp_path / "val", ("--samples-per-shard", "130")
+    finish_split("val", str(split), older_split(split, flags))
+    before = tree_hashes(split)
     assert digits(tmp_path, *flags) == 0
     assert "skipped 270" in caplog.text
     assert [shard.samples for shard in load_index(str(split)).shards] == [130, 130, 10]
-    before = tree_hashes(split)
     os.remove(split / "val-000002.tar")
     os.remove(split / "plan/part-00000.parquet")
     assert verify([str(split), "--repair"]) == 0
-    assert {**tree_hashes(split), "plan.json": ""} == {**before, "plan.json": ""}  # which says its version now
-    assert digits(tmp_path, "--samples-per-shard", "131", "--replace") == 0
-    assert [shard.samples for shard in load_index(str(split)).shards] == [131, 139]
+    assert tree_hashes(split) == before
+    assert digits(tmp_path, *flags, "--replace") == 0
+    assert [shard.samples for shard in load_index(str(split)).shards] == [130, 140]
+
+
+def test_an_unfinished_split_of_an_older_format_is_not_continued(tmp_path, caplog):
+    split, flags = tmp_path / "val", ("--samples-per-shard", "130")
+    older_split(split, flags)
+    os.remove(split / "val-000001.json")
+    before = tree_hashes(split)
+    assert digits(tmp_path, *flags) == 2
+    assert f"format_version is 3 there, {FORMAT_VERSION} here. Give --replace" in caplog.text
+    assert tree_hashes(split) == before
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

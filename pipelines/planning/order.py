@@ -7,7 +7,6 @@ not on the order in which the source lists them; the first N of it are a fair sa
 import hashlib
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 
 import duckdb
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.planning.entry_rows import ENTRY_SCHEMA, entries_to_rows
 from spae.data.records import KEY_PATTERN, MAX_KEY_LENGTH, check_key
+from spae.data.scratch import ScratchFolder
 from spae.data.sources import Entry
 from spae.progress import tracked
 
@@ -36,7 +36,7 @@ def ordered_entries(
     where they come from. Needs free disk in the temporary folder (TMPDIR): about 150 bytes an input. OSError where the
     disk does not suffice, ValueError for an unsafe key.
     """
-    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
+    with ScratchFolder("plan") as folder:
         listed = os.path.join(folder, "listed.parquet")
         _write_listing(entries, listed)
         try:

@@ -9,7 +9,6 @@ worker reads the rows of its own shard.
 import contextlib
 import hashlib
 import itertools
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pipelines.samples.maker import SampleMaker
 from pipelines.samples.videos import VideoSamples
 from spae.data.publishing import DISK_ERRNOS
 from spae.data.records import ClassName, check_split, shard_name
+from spae.data.scratch import ScratchFolder
 from spae.data.sources import Source, SourceSettings
 
 SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
@@ -132,7 +132,7 @@ def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[S
 
     The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
     """
-    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
+    with ScratchFolder("plan") as folder:
         try:
             plan = plan_into(folder, settings, settings.source.open(), limit)
         except OSError as error:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
+
+from spae.data.scratch import ScratchFolder
 
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write says without the name of its file."""
@@ -29,30 +30,36 @@ TEMPORARY_MARK = ".tmp-"
 def publishing(url: str) -> Iterator[BinaryIO]:
     """A new binary file that stands at `url` once the block has ended well, and nowhere if the block raises."""
     file_system, path = fsspec.url_to_fs(url)
-    local = isinstance(file_system, LocalFileSystem)
-    if local:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}{TEMPORARY_MARK}{uuid.uuid4().hex}"
-    else:
-        handle, temporary = tempfile.mkstemp(prefix="spae-")
-        os.close(handle)
-    try:
-        try:
-            with open(temporary, "wb") as file:
+    if not isinstance(file_system, LocalFileSystem):
+        with ScratchFolder("upload") as folder:
+            temporary = os.path.join(folder, "file")
+            with _whole_file(temporary) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
-        except OSError as error:
-            if error.errno not in DISK_ERRNOS or error.filename:
-                raise
-            raise OSError(error.errno, error.strerror, temporary) from error
-        if local:
-            os.replace(temporary, path)
-        else:
             file_system.put_file(temporary, path)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}{TEMPORARY_MARK}{uuid.uuid4().hex}"
+    try:
+        with _whole_file(temporary) as file:
+            yield file
+        os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def _whole_file(path: str) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends; OSError with its name where the disk is full."""
+    try:
+        with open(path, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
+    except OSError as error:
+        if error.errno not in DISK_ERRNOS or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def publish(url: str, data: bytes | Path) -> None:

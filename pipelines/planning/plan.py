@@ -96,16 +96,6 @@ class SplitPlan:
         return sum(shard.inputs for shard in self.shards)
 
     @property
-    def bytes(self) -> int:
-        """Bytes to read, as far as the source's listing tells."""
-        return sum(shard.bytes for shard in self.shards)
-
-    @property
-    def unsized(self) -> int:
-        """Inputs that these leave out."""
-        return sum(shard.unsized for shard in self.shards)
-
-    @property
     def fingerprint(self) -> str:
         """Hash of all planned shards."""
         return plan_fingerprint(shard.plan for shard in self.shards)

@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Annotated
 
+import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from pipelines.failures import quiet_clients, status_before_work, status_of_work
@@ -17,22 +19,18 @@ from pipelines.planning.record import settings_for
 from pipelines.samples.maker import SampleMaker
 from pipelines.shards.attempts import inputs_under_way
 from pipelines.shards.folder import (
-    SplitResult,
     SplitState,
-    error_reasons,
     finish_split,
     inspect_split,
     prepare_split,
     splits_with_other_classes,
 )
+from pipelines.shards.report import report_split, show_plan
 from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
 from spae.data.publishing import absolute, check_writable, is_local, join, list_files
 from spae.data.sources import SourceSettings
 from spae.progress import watched
-
-SHOWN = 5
-"""Shards of other making that --dry-run names."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class ShardFlags(ABC):
     """Share of unusable inputs above which the run counts as failed, after all is written."""
     dry_run: bool = False
     """Print the plan and an estimate of its cost, and write nothing."""
-    retry_errors: tuple[str, ...] | None = None
+    retry_errors: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[REASON ...]")] = None
     """Write finished shards with unusable inputs anew: all of them, or those with inputs of the given reasons."""
     replace: bool = False
     """Delete what stands in the split's folder from other settings or inputs."""
@@ -125,7 +123,7 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
         with making_plan(settings, flags.limit) as plan:
             state = inspect_split(plan, folder, flags.retry_errors)
             if flags.dry_run:
-                return _show_plan(plan, state, folder, flags.replace)
+                return show_plan(plan, state, folder, flags.replace)
             prepare_split(plan, folder, state, flags.limit, flags.replace)
     except Exception as error:  # stores tell of their troubles by exceptions of many libraries
         return status_before_work(error)
@@ -148,7 +146,7 @@ def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptio
         logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
         return 0
     result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
-    return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
+    return report_split(plan, state, result, folder, max_error_share, time.monotonic() - begin)
 
 
 def _inputs_done(state: SplitState, folder: str) -> int:
@@ -157,54 +155,3 @@ def _inputs_done(state: SplitState, folder: str) -> int:
     under_way = inputs_under_way(folder, files)
     finished = {shard.name for shard in state.todo if f"{shard.name}.json" in files} - state.retried
     return sum(shard.inputs if shard.name in finished else under_way.get(shard.name, 0) for shard in state.todo)
-
-
-def _show_plan(plan: SplitPlan, state: SplitState, folder: str, replace: bool) -> int:
-    hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
-    logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
-    logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
-    logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
-    if plan.unsized:
-        logger.info("these count without %d inputs, of whose size the listing tells nothing", plan.unsized)
-    for problem, count in plan.problems.most_common():
-        logger.info("%d inputs cannot be used: %s", count, problem)
-    for conflict in state.conflicts[:SHOWN]:
-        logger.info("in the way: %s", conflict)
-    if state.conflicts and not replace:
-        logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
-        return 2
-    return 0
-
-
-def _report(
-    plan: SplitPlan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
-) -> int:
-    reasons = result.reasons
-    missing = []
-    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
-        shard_reasons = error_reasons(folder, shard.name)
-        if shard_reasons.total() == shard.inputs:
-            reasons = reasons + shard_reasons
-            logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
-        else:
-            missing.append(shard.name)
-    written = plan.inputs - state.skipped
-    logger.info(
-        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
-        *(plan.inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
-        *(seconds, written / seconds, folder),
-    )
-    for reason, count in reasons.most_common():
-        logger.info("%d failed: %s", count, reason)
-    if missing:
-        message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
-        logger.error(message, len(missing), missing[0])
-        return 1
-    if result.unwritten:
-        logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
-        return 1
-    if reasons.total() > max_error_share * plan.inputs:
-        share = reasons.total() / plan.inputs
-        logger.error("%.2f%% of the inputs failed, over --max-error-share %g", 100 * share, max_error_share)
-        return 1
-    return 0

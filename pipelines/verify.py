@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import tyro
 
 from pipelines.checks.split import Split, Verification, open_split, verify_split
-from pipelines.planning.plan import Plan, making_plan
-from pipelines.shards.folder import PLAN_FILE, PlanRecord, finish_split, save_plan
+from pipelines.planning.plan import SplitPlan, making_plan
+from pipelines.planning.record import PlanRecord, save_plan
+from pipelines.shards.folder import finish_split
 from pipelines.shards.writer import ShardWriter
-from spae.data.publishing import absolute, delete, join
-from spae.data.records import load_classes, load_index, save_classes, shard_number
+from spae.data.publishing import delete, join
+from spae.data.records import PLAN_FILE, find_split, load_classes, load_index, save_classes, shard_number
 from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class VerifyFlags:
     """Which split, and what to do about it."""
 
     url: tyro.conf.Positional[str]
-    """Folder or URL of one split, such as runs/demo/shards/train."""
+    """Folder or URL of a split, such as runs/demo/shards/train, or the folder above where that holds one alone."""
     repair: bool = False
     """Write the broken shards again from their source, and the index."""
 
@@ -61,7 +62,7 @@ def repair_split(split: Split, found: Verification) -> None:
     finish_split(split.name, split.folder, planned)
 
 
-def _restore_plan(record: PlanRecord, folder: str) -> Plan:
+def _restore_plan(record: PlanRecord, folder: str) -> SplitPlan:
     """Make the plan again, and put it and the classes into the folder; ValueError where the source has changed."""
     source = record.settings.source
     with making_plan(record.settings, record.limit) as plan:
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
     flags = tyro.cli(VerifyFlags, args=arguments, prog="python -m pipelines.verify", description=__doc__)
     try:
-        split = open_split(absolute(flags.url))
+        split = open_split(find_split(flags.url))
     except ValueError as error:
         logger.error("%s", error)
         return 2

@@ -20,11 +20,12 @@ import transformers
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch import Tensor
 
+from pipelines.failures import quiet_clients, status_before_work, status_of_work
 from pipelines.features.beam import compute_features, compute_features_here
 from pipelines.features.cost import estimate_cost
-from pipelines.shards.beam import beam_options, is_dataflow, parse_command
+from pipelines.flags import beam_options, check_places, parse_command
 from pipelines.words.choice import NAMED
-from pipelines.words.plan import Plan, VocabularyFlags, make_plan
+from pipelines.words.plan import VocabularyFlags, VocabularyPlan, make_plan
 from pipelines.words.tokens import RowsError
 from spae.data.publishing import absolute, check_writable, delete, join, publish, read_bytes
 from spae.vocabulary import Vocabulary
@@ -36,7 +37,7 @@ from spae.vocabulary.transforms import apply_transform, make_transform, rows_sha
 logger = logging.getLogger(__name__)
 
 
-def assemble(plan: Plan) -> tuple[Vocabulary, dict[str, str]]:
+def assemble(plan: VocabularyPlan) -> tuple[Vocabulary, dict[str, str]]:
     """The vocabulary of all words that have features, in token order, and the reasons of those that have none.
 
     Where no CLIP was given, of all words.
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s")
     for own in (__name__, "pipelines", "spae"):  # open_clip tells its steps to the root logger
         logging.getLogger(own).setLevel(logging.INFO)
+    quiet_clients()
     transformers.logging.set_verbosity_error()
     try:
         flags, beams = parse_command(VocabularyFlags, "pipelines.vocabulary", __doc__ or "", arguments)
@@ -96,20 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             return _show_plan(plan, flags)
         check_writable(absolute(flags.output))
-    except (ValueError, ImportError, OSError) as error:
-        logger.error("%s", error)
-        return 2
+    except Exception as error:  # stores tell of their troubles by exceptions of many libraries
+        return status_before_work(error)
     try:
         return _run(plan, flags, options)
     except RowsError as error:
         logger.error("%s", error)
         return 1
-    except Exception:  # whatever a runner raises: what is encoded stays, and the same command continues
-        logger.exception("the run failed; give the same command again to continue it")
-        return 1
+    except Exception as error:  # whatever a runner raises
+        return status_of_work(error)
 
 
-def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
+def _run(plan: VocabularyPlan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     wanted = plan.first_words(flags.limit)
     _encode(wanted, plan, flags, options)
     if flags.limit is not None and flags.limit < plan.expected:
@@ -119,7 +119,7 @@ def _run(plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> int:
     return _publish(vocabulary, lost, plan, flags)
 
 
-def _encode(words: Sequence[str], plan: Plan, flags: VocabularyFlags, options: PipelineOptions) -> None:
+def _encode(words: Sequence[str], plan: VocabularyPlan, flags: VocabularyFlags, options: PipelineOptions) -> None:
     if plan.encoding is None:
         return
     begin, todo = time.monotonic(), _missing(plan, words)
@@ -134,7 +134,7 @@ def _encode(words: Sequence[str], plan: Plan, flags: VocabularyFlags, options: P
     )
 
 
-def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: VocabularyFlags) -> int:
+def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: VocabularyPlan, flags: VocabularyFlags) -> int:
     output = absolute(flags.output)
     rows = [{"key": word, "source": plan.record.llm, "reason": reason} for word, reason in lost.items()]
     if rows:
@@ -158,7 +158,7 @@ def _publish(vocabulary: Vocabulary, lost: dict[str, str], plan: Plan, flags: Vo
     return 0
 
 
-def _is_finished(plan: Plan, flags: VocabularyFlags) -> bool:
+def _is_finished(plan: VocabularyPlan, flags: VocabularyFlags) -> bool:
     """Whether the output holds this vocabulary already; ValueError if it holds another that may not be replaced."""
     output = absolute(flags.output)
     if read_bytes(join(output, "vocabulary.json")) is None:
@@ -191,7 +191,7 @@ def _differences(found: VocabularyRecord, planned: VocabularyRecord) -> list[str
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def _missing(plan: Plan, wanted: Sequence[str]) -> list[str]:
+def _missing(plan: VocabularyPlan, wanted: Sequence[str]) -> list[str]:
     if plan.encoding is None:
         return []
     features, errors = plan.encoding.parts.read()
@@ -202,13 +202,12 @@ def _runner_options(flags: VocabularyFlags, beams: Sequence[str]) -> PipelineOpt
     """Beam's options; ValueError where they do not go with our flags."""
     if flags.device and beams:
         raise ValueError(f"--device {flags.device} works without Beam, so that {beams[0]} means nothing; give one")
-    options, output = beam_options(beams), absolute(flags.output)
-    if is_dataflow(options) and "://" not in output:
-        raise ValueError(f"--output {flags.output} is a folder of this machine, which Dataflow's workers do not see")
+    options = beam_options(beams)
+    check_places(options, {"--output": flags.output})
     return options
 
 
-def _show_plan(plan: Plan, flags: VocabularyFlags) -> int:
+def _show_plan(plan: VocabularyPlan, flags: VocabularyFlags) -> int:
     """The plan with its cost, which is estimated from a batch that is encoded here."""
     todo = _missing(plan, plan.first_words(flags.limit))
     for name, count in {"kept": len(plan.words.words), **plan.words.dropped}.items():

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.checks.media import media_problems
-from pipelines.planning.entry_table import PlanHasher, determining
+from pipelines.planning.entry_rows import PlanHasher, determining
 from pipelines.planning.plan import ShardSettings
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (

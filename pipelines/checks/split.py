@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from pipelines.checks.shard import ShardCheck, ShardChecker
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles, part_name
 from pipelines.planning.plan import plan_fingerprint
-from pipelines.shards.folder import PLAN_FILE, PlanRecord, load_plan_record, load_sidecars, shard_info, shard_names
+from pipelines.planning.record import PlanRecord, load_plan_record
+from pipelines.shards.attempts import MARK_SUFFIX
+from pipelines.shards.folder import load_sidecars, shard_info, shard_names
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
     INDEX_PARQUET,
+    PLAN_FILE,
     ClassName,
     ShardInfo,
     index_files,
@@ -151,10 +154,10 @@ def _plan_deviations(split: Split, found: Verification) -> Iterator[str]:
 
 
 def _classes(split: Split) -> tuple[ClassName, ...] | None:
-    """None where the table is missing or damaged, so that one deviation is not reported for every sample."""
+    """None where they are missing or damaged, so that one deviation is not reported for every sample."""
     try:
         return load_classes(split.folder)
-    except (ValueError, OSError, TypeError):  # what pyarrow raises on a damaged file, and another table's columns
+    except (ValueError, OSError):  # what pyarrow raises on a damaged file
         return None
 
 
@@ -166,9 +169,12 @@ def _folder_deviations(split: Split, found: Verification) -> Iterator[str]:
         yield f"{name} is missing"
     known |= {PLAN_FILE, CLASSES_FILE}
     known |= {f"{PLAN_FOLDER}/{part_name(number)}" for number in range(len(split.shards))}
+    finished = {info.name for info in found.infos}
     without_errors = {info.name for info in found.infos if not info.errors}
     for shard in split.shards:
         known |= {f"{shard}.tar", f"{shard}.json"}
+        if shard not in finished:
+            known.add(f"{shard}{MARK_SUFFIX}")
         if shard not in without_errors:
             known.add(f"{ERRORS_FOLDER}/{shard}.jsonl")
     for name in sorted(split.files - known):

@@ -14,8 +14,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PBegin
 from apache_beam.transforms.resources import parse_resource_hints
 
-from pipelines.features.encoder import ClipSource, WordEncoder, WordFeatures
-from pipelines.features.parts import Encoding, FeatureParts
+from pipelines.features.encoder import ClipSource, Encoding, WordEncoder
+from pipelines.features.parts import VectorParts, WordVectors
 from spae.progress import watched
 
 
@@ -44,7 +44,7 @@ class Workers:
         return {name: value for name, value in hints.items() if value}
 
 
-class WordFeaturesHandler(ModelHandler[str, WordFeatures, WordEncoder]):
+class WordFeaturesHandler(ModelHandler[str, WordVectors, WordEncoder]):
     """Loads CLIP and encodes batches of words; one output a batch."""
 
     def __init__(self, clip: ClipSource, workers: Workers) -> None:
@@ -58,7 +58,7 @@ class WordFeaturesHandler(ModelHandler[str, WordFeatures, WordEncoder]):
 
     def run_inference(
         self, batch: Sequence[str], model: WordEncoder, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[WordFeatures]:
+    ) -> Iterable[WordVectors]:
         """Encode a batch of words; a shared `model` lives in another process, and only its methods can be called."""
         yield model.encode(list(batch))
 
@@ -82,10 +82,10 @@ class EncodeWords(beam.PTransform):
 
 
 class _Publish(beam.DoFn):
-    def __init__(self, parts: FeatureParts) -> None:
+    def __init__(self, parts: VectorParts) -> None:
         self.parts = parts
 
-    def process(self, element: WordFeatures) -> Iterator[int]:
+    def process(self, element: WordVectors) -> Iterator[int]:
         self.parts.publish(element)
         yield len(element.words)
 
@@ -104,6 +104,6 @@ def compute_features_here(words: Sequence[str], encoding: Encoding, words_per_ba
             encoding.parts.publish(encoder.encode(words[start : start + words_per_batch]))
 
 
-def _progress(parts: FeatureParts, words: int) -> AbstractContextManager[None]:
+def _progress(parts: VectorParts, words: int) -> AbstractContextManager[None]:
     before = parts.count()
     return watched(lambda: parts.count() - before, words, "word")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.amounts import bytes_text, time_text
 from pipelines.features.encoder import WordEncoder
 
 
@@ -34,9 +35,11 @@ class Cost:
         """The cost as text, and what one GPU of that rate (10^12 operations a second) would make of it."""
         hours, gpu_hours = self.seconds / 3600, self.operations / gpu_teraflops / 1e12 / 3600
         yield f"{self.words} words x {self.prompts} prompts to encode: {self.words * self.prompts} prompts"
-        yield f"{self.operations / 1e12:.6g} x 10^12 floating-point operations, {self.bytes / 1e6:.1f} MB of features"
-        yield f"about {hours:.3f} hours on {self.device}, {self.operations / 1e12 / self.seconds:.3g} x 10^12 a second"
-        yield f"about {gpu_hours:.3f} hours on one GPU that does {gpu_teraflops:g} x 10^12 a second (--device cuda)"
+        yield f"{self.operations / 1e12:.6g} x 10^12 floating-point operations, {bytes_text(self.bytes)} of features"
+        rate = self.operations / 1e12 / self.seconds
+        yield f"about {time_text(self.seconds)} on {self.device}, {rate:.3g} x 10^12 a second"
+        gpu_time = time_text(3600 * gpu_hours)
+        yield f"about {gpu_time} on one GPU that does {gpu_teraflops:g} x 10^12 a second (--device cuda)"
         if hours > gpu_hours:
             yield (
                 f"the GPU is the cheaper way where an hour of it costs less than {hours / gpu_hours:.3g} hours of "
@@ -65,5 +68,5 @@ def estimate_cost(encoder: WordEncoder, words: Sequence[str], words_per_batch: i
         operations=counter.get_total_flops() * len(words) / size,
         seconds=seconds * len(words) / size,
         device=f"a machine like this ({torch.get_num_threads()} threads)" if device == "cpu" else "this GPU",
-        bytes=len(words) * part.features.shape[1] * part.features.itemsize,
+        bytes=len(words) * part.vectors.shape[1] * part.vectors.itemsize,
     )

@@ -5,13 +5,13 @@ alone: which words share its batch moves the last bits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
+from pipelines.features.parts import VectorParts, WordVectors
 from spae.clip import (
     ClipGuide,
     check_templates,
@@ -44,15 +44,6 @@ def read_templates(name: str) -> tuple[str, ...]:
     return templates
 
 
-@dataclass(frozen=True)
-class WordFeatures:
-    """Features float32 (n, E) of n words, and the reason for every word that has none."""
-
-    words: tuple[str, ...]
-    features: NDArray[np.float32]
-    errors: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class WordEncoder:
     """A loaded CLIP and its prompts. What it returns holds no tensor, so that it may pass between processes."""
@@ -60,17 +51,17 @@ class WordEncoder:
     guide: ClipGuide
     templates: tuple[str, ...]
 
-    def encode(self, words: Sequence[str]) -> WordFeatures:
+    def encode(self, words: Sequence[str]) -> WordVectors:
         """Features of a batch; where it holds a word that CLIP cannot take, word by word: only that one is lost."""
         batch_size = _PROMPTS_AT_ONCE[self.guide.device.type]
         try:
             features = prompt_features(self.guide.model, self.guide.tokenizer, words, self.templates, batch_size)
         except ValueError as error:
             if len(words) == 1:
-                return WordFeatures((), np.empty((0, 0), np.float32), {words[0]: str(error)})
+                return WordVectors((), np.empty((0, 0), np.float32), {words[0]: str(error)})
             return _join([self.encode([word]) for word in words])
         finite = torch.isfinite(features).all(dim=1).tolist()
-        return WordFeatures(
+        return WordVectors(
             tuple(word for word, good in zip(words, finite, strict=True) if good),
             features[finite].numpy(),
             {word: _NOT_FINITE for word, good in zip(words, finite, strict=True) if not good},
@@ -100,10 +91,18 @@ class ClipSource:
         return WordEncoder(guide, self.record.templates)
 
 
-def _join(parts: Sequence[WordFeatures]) -> WordFeatures:
+@dataclass(frozen=True)
+class Encoding:
+    """By which CLIP words are encoded, and where their features are kept until all have some."""
+
+    clip: ClipSource
+    parts: VectorParts
+
+
+def _join(parts: Sequence[WordVectors]) -> WordVectors:
     good = [part for part in parts if part.words]
-    return WordFeatures(
+    return WordVectors(
         tuple(word for part in good for word in part.words),
-        np.concatenate([part.features for part in good]) if good else np.empty((0, 0), np.float32),
+        np.concatenate([part.vectors for part in good]) if good else np.empty((0, 0), np.float32),
         {word: reason for part in parts for word, reason in part.errors.items()},
     )

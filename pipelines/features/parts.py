@@ -1,8 +1,8 @@
-"""The part files that keep words' features until all words have some, and the progress that can be read from them.
+"""The part files that keep vectors of words until all words have one, and the progress that can be read from them.
 
-Every batch is published as soon as it is encoded, in a folder named by the CLIP and the prompts: a run that was killed
-continues with the words that have no part yet, another CLIP or other prompts start anew, and another choice of words
-uses what is there.
+The vectors are CLIP's features, or a language model's embeddings from an endpoint. Every batch is published as soon as
+it is there, in a folder named by what makes the vectors: a run that was killed continues with the words that have no
+part yet, another CLIP or other prompts start anew, and another choice of words uses what is there.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import fsspec
 import numpy as np
@@ -18,38 +18,47 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from pipelines.features.encoder import ClipSource, WordFeatures
 from spae.data.publishing import join, list_files, publish
 from spae.vocabulary.record import SemanticsRecord
 
+_TENSOR = "features"  # the name in the files, of whatever kind the vectors are
 _READ_AT_ONCE = 256  # files; stores answer them together, 25 MB of 32 words each at width 768
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FeatureParts:
-    """The part files of one CLIP and one set of prompts in a vocabulary's folder."""
+class WordVectors:
+    """Vectors float32 (n, width) of n words, and the reason for every word that has none."""
+
+    words: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VectorParts:
+    """The part files of one maker of vectors (a CLIP with its prompts, an endpoint) in a vocabulary's folder."""
 
     url: str
 
     @classmethod
-    def of(cls, output: str, record: SemanticsRecord) -> "FeatureParts":
+    def of(cls, output: str, record: SemanticsRecord) -> "VectorParts":
         """The parts below a vocabulary's folder that this CLIP and these prompts make."""
         content = [record.architecture_sha256, record.weights_sha256, record.activation, record.templates]
         return cls(join(output, "parts", hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]))
 
-    def publish(self, part: WordFeatures) -> None:
+    def publish(self, part: WordVectors) -> None:
         """Write one part; the same words have the same name, so that a retry replaces its own file."""
         words = json.dumps(part.words)
         name = hashlib.sha256((words + json.dumps(part.errors)).encode()).hexdigest()[:16]
         metadata = {"words": words, "errors": json.dumps(part.errors)}
-        data = safetensors.numpy.save({"features": part.features}, metadata)
+        data = safetensors.numpy.save({_TENSOR: part.vectors}, metadata)
         publish(join(self.url, f"{name}-{len(part.words) + len(part.errors)}.safetensors"), data)
 
     def read(self) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-        """Features and errors by word of all finished parts; a damaged part counts as none."""
-        features: dict[str, NDArray[np.float32]] = {}
+        """Vectors and errors by word of all finished parts; a damaged part counts as none."""
+        vectors: dict[str, NDArray[np.float32]] = {}
         errors: dict[str, str] = {}
         names = self._names()
         for start in range(0, len(names), _READ_AT_ONCE):
@@ -59,9 +68,9 @@ class FeatureParts:
                 except (SafetensorError, ValueError, KeyError) as error:
                     logger.warning("%s is damaged and made anew: %s", join(self.url, name), error)
                     continue
-                features.update(zip(part.words, part.features, strict=True))
+                vectors.update(zip(part.words, part.vectors, strict=True))
                 errors |= part.errors
-        return features, errors
+        return vectors, errors
 
     def count(self) -> int:
         """Words in finished parts, by the names of the files."""
@@ -84,18 +93,10 @@ class FeatureParts:
         return [name for name in list_files(self.url) if name.endswith(".safetensors")]
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """By which CLIP words are encoded, and where their features are kept until all have some."""
-
-    clip: ClipSource
-    parts: FeatureParts
-
-
-def _unpack(data: bytes) -> WordFeatures:
-    features = safetensors.numpy.load(data)["features"]
+def _unpack(data: bytes) -> WordVectors:
+    vectors = safetensors.numpy.load(data)[_TENSOR]
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     words, errors = tuple(json.loads(header["words"])), json.loads(header["errors"])
-    if features.shape[:1] != (len(words),) or not bool(np.isfinite(features).all()):
-        raise ValueError(f"{features.shape} finite features for {len(words)} words expected")
-    return WordFeatures(words, features, errors)
+    if vectors.shape[:1] != (len(words),) or not bool(np.isfinite(vectors).all()):
+        raise ValueError(f"{vectors.shape} finite vectors for {len(words)} words expected")
+    return WordVectors(words, vectors, errors)

@@ -1,16 +1,17 @@
 """The inputs of planned shards on disk: `plan/part-00000.parquet` ... in a split's folder, one row group a shard."""
 
+import contextlib
 import io
-import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.planning.entry_table import ENTRY_SCHEMA, with_later_columns
+from pipelines.planning.entry_rows import ENTRY_SCHEMA, with_later_columns
 from spae.data.publishing import delete, join, list_files, publish, read_bytes
 
 PLAN_FOLDER = "plan"
@@ -33,21 +34,10 @@ class PlanFiles:
         with pq.ParquetFile(io.BytesIO(data)) as part:
             group = number % SHARDS_PER_PART
             if group < part.num_row_groups:
-                table = part.read_row_group(group, use_threads=False)  # see read_parquet in spae/data/records.py
-                if (table := with_later_columns(table)).schema.equals(ENTRY_SCHEMA):
-                    return table
+                rows = part.read_row_group(group, use_threads=False)  # see read_parquet in spae/data/records.py
+                if (rows := with_later_columns(rows)).schema.equals(ENTRY_SCHEMA):
+                    return rows
             raise ValueError(f"{url} does not hold shard {number} of a plan; rerun the sharding")
-
-    def write(self, shards: Iterable[pa.Table]) -> None:
-        """Write all parts into this folder, which is a local one."""
-        numbered = enumerate(shards)
-        for number, first in numbered:
-            with pq.ParquetWriter(
-                os.path.join(self.url, part_name(number)), ENTRY_SCHEMA, compression="zstd", use_dictionary=False
-            ) as writer:
-                rest = (table for _, table in itertools.islice(numbered, SHARDS_PER_PART - 1))
-                for table in itertools.chain([first], rest):
-                    writer.write_table(table, row_group_size=table.num_rows)
 
     def publish(self, url: str) -> None:
         """Put the parts of this local folder at `url`, and delete what other parts stand there."""
@@ -59,24 +49,63 @@ class PlanFiles:
                 delete(join(url, name))
 
 
+class PlanWriter(contextlib.AbstractContextManager["PlanWriter"]):
+    """Writes the parts of a plan into a local folder, shard by shard; they are whole once the block has ended."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.shards = 0
+        self._part: Any = None
+
+    def add(self, rows: pa.Table) -> None:
+        """Write the inputs of the next shard."""
+        if self.shards % SHARDS_PER_PART == 0:
+            self._close()
+            path = os.path.join(self.folder, part_name(self.shards))
+            self._part = pq.ParquetWriter(path, ENTRY_SCHEMA, compression="zstd", use_dictionary=False)
+        self._part.write_table(rows, row_group_size=rows.num_rows)
+        self.shards += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._part:
+            self._part.close()
+
+
 def part_name(number: int) -> str:
     """File that holds the shard of this number."""
     return f"part-{number // SHARDS_PER_PART:05d}.parquet"
 
 
-def cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The rows of the batches again as tables of so many rows; the last one may hold fewer."""
+def cut(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """The rows of the batches again, `size` at a time; the last ones may be fewer."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
         held.append(batch)
         count += batch.num_rows
-        if count < rows:
+        if count < size:
             continue
-        table = pa.Table.from_batches(held)
-        whole = count - count % rows
-        for begin in range(0, whole, rows):
-            yield table.slice(begin, rows)
-        held, count = table.slice(whole).to_batches(), count - whole
+        rows = pa.Table.from_batches(held)
+        whole = count - count % size
+        for begin in range(0, whole, size):
+            yield rows.slice(begin, size)
+        held, count = rows.slice(whole).to_batches(), count - whole
     if count:
         yield pa.Table.from_batches(held)
+
+
+def join_short_last(shards: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows; the last ones of less than a quarter of `size`, or a single one, together with those before."""
+    least = min(size, max(2, -(-size // 4)))
+    held: pa.Table | None = None
+    for rows in shards:
+        if held is not None and rows.num_rows < least:  # the last: all others are whole
+            rows = pa.concat_tables([held, rows])
+        elif held is not None:
+            yield held
+        held = rows
+    if held is not None:
+        yield held

@@ -7,7 +7,6 @@ not on the order in which the source lists them; the first N of it are a fair sa
 import hashlib
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 
 import duckdb
@@ -16,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.planning.entry_table import ENTRY_SCHEMA, entry_table
+from pipelines.planning.entry_rows import ENTRY_SCHEMA, entries_to_rows
 from spae.data.records import KEY_PATTERN, MAX_KEY_LENGTH, check_key
+from spae.data.scratch import ScratchFolder
 from spae.data.sources import Entry
 from spae.progress import tracked
 
@@ -36,7 +36,7 @@ def ordered_entries(
     where they come from. Needs free disk in the temporary folder (TMPDIR): about 150 bytes an input. OSError where the
     disk does not suffice, ValueError for an unsafe key.
     """
-    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
+    with ScratchFolder("plan") as folder:
         listed = os.path.join(folder, "listed.parquet")
         _write_listing(entries, listed)
         try:
@@ -52,11 +52,11 @@ def _write_listing(entries: Iterable[Entry], path: str) -> None:
     batches = iter(lambda: list(itertools.islice(remaining, BATCH_ROWS)), [])
     with pq.ParquetWriter(path, ENTRY_SCHEMA, compression="lz4", use_dictionary=False) as writer:
         for batch in tracked(batches, None, "input", len):
-            table = entry_table(batch)
-            safe = pc.match_substring_regex(table["key"], rf"\A(?:{KEY_PATTERN})\z")
+            rows = entries_to_rows(batch)
+            safe = pc.match_substring_regex(rows["key"], rf"\A(?:{KEY_PATTERN})\z")
             if not pc.all(safe).as_py():
-                check_key(table["key"][pc.index(safe, False).as_py()].as_py())
-            writer.write_table(table)
+                check_key(rows["key"][pc.index(safe, False).as_py()].as_py())
+            writer.write_table(rows)
 
 
 def _sorted(listed: str, seed: int, limit: int | None, memory: str) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,6 @@ worker reads the rows of its own shard.
 import contextlib
 import hashlib
 import itertools
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,18 +17,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.planning.entry_table import PlanHasher
-from pipelines.planning.files import PlanFiles, cut
+from pipelines.planning.entry_rows import PlanHasher
+from pipelines.planning.files import PlanFiles, PlanWriter, cut, join_short_last
 from pipelines.planning.order import ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
 from pipelines.samples.videos import VideoSamples
+from spae.data.publishing import DISK_ERRNOS
 from spae.data.records import ClassName, check_split, shard_name
+from spae.data.scratch import ScratchFolder
 from spae.data.sources import Source, SourceSettings
 
 SAMPLE_MAKERS = {"images": ImageSamples, "clips": VideoSamples}
 FORMAT_VERSION = 4
-"""Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making."""
+"""Of the tars that pipelines/shards/writer.py makes; another one marks all shards as of other making.
+
+Since 4 a last shard of less than a quarter of the inputs, or of one, joins the one before: a bad input could leave it
+without a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ class PlannedShard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """A whole split before it is written."""
 
     settings: ShardSettings
@@ -92,23 +96,16 @@ class Plan:
         return sum(shard.inputs for shard in self.shards)
 
     @property
-    def bytes(self) -> int:
-        """Bytes to read, as far as the source's listing tells."""
-        return sum(shard.bytes for shard in self.shards)
-
-    @property
-    def unsized(self) -> int:
-        """Inputs that these leave out."""
-        return sum(shard.unsized for shard in self.shards)
-
-    @property
     def fingerprint(self) -> str:
         """Hash of all planned shards."""
         return plan_fingerprint(shard.plan for shard in self.shards)
 
     def hash_of_first(self, number: int, inputs: int) -> str:
-        """The hash that this shard has if it takes so many of its inputs only, as the last shard of a pilot does."""
-        return PlanHasher(self.settings, self.classes).hash_of(self.files.read(number).slice(0, inputs))
+        """The hash of this shard if it takes so many inputs, as the last one of a pilot does: fewer, or some more."""
+        rows = self.files.read(number)
+        if rows.num_rows < inputs and number + 1 < len(self.shards):
+            rows = pa.concat_tables([rows, self.files.read(number + 1)])
+        return PlanHasher(self.settings, self.classes).hash_of(rows.slice(0, inputs))
 
 
 def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
@@ -120,35 +117,41 @@ def plan_fingerprint(shard_hashes: Iterator[str]) -> str:
 
 
 @contextlib.contextmanager
-def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[Plan]:
+def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[SplitPlan]:
     """List the source and cut its shuffled order into shards; `limit` takes the first inputs of that order only.
 
     The plan's files stand in a local temporary folder while the block runs. ValueError where the source has no inputs.
     """
-    with tempfile.TemporaryDirectory(prefix="spae-plan-") as folder:
-        yield plan_into(folder, settings, settings.source.open(), limit)
+    with ScratchFolder("plan") as folder:
+        try:
+            plan = plan_into(folder, settings, settings.source.open(), limit)
+        except OSError as error:
+            if error.errno not in DISK_ERRNOS:
+                raise
+            raise OSError(f"no room to plan in {folder} (TMPDIR names another disk): {error}") from error
+        yield plan
 
 
-def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> Plan:
-    """Plan with the inputs of this source, and the plan's files in this local folder."""
+def plan_into(folder: str, settings: ShardSettings, source: Source, limit: int | None) -> SplitPlan:
+    """SplitPlan with the inputs of this source, and the plan's files in this local folder."""
     classes = source.classes()
     hasher = PlanHasher(settings, classes)
     shards: list[PlannedShard] = []
     problems = Counter[str]()
 
-    def noted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        for number, table in enumerate(tables):
-            name, size = shard_name(settings.split, number), pc.sum(table["size"]).as_py() or 0
-            unsized = table["size"].filter(pc.equal(table["problem"], "")).null_count
-            shards.append(PlannedShard(name, number, table.num_rows, size, unsized, hasher.hash_of(table)))
-            problems.update({row["values"]: row["counts"] for row in pc.value_counts(table["problem"]).to_pylist()})
-            yield table
-
-    files = PlanFiles(folder)
     inputs = itertools.chain.from_iterable(map(settings.samples.inputs, source.entries()))
-    entries = ordered_entries(inputs, settings.seed, limit)
-    files.write(noted(cut(entries, settings.samples_per_shard)))
+    ordered = ordered_entries(inputs, settings.seed, limit)
+    cuts = cut(ordered, settings.samples_per_shard)
+    if settings.format_version > 3:
+        cuts = join_short_last(cuts, settings.samples_per_shard)
+    with PlanWriter(folder) as writer:
+        for number, rows in enumerate(cuts):
+            writer.add(rows)
+            name, size = shard_name(settings.split, number), pc.sum(rows["size"]).as_py() or 0
+            unsized = rows["size"].filter(pc.equal(rows["problem"], "")).null_count
+            shards.append(PlannedShard(name, number, rows.num_rows, size, unsized, hasher.hash_of(rows)))
+            problems.update({row["values"]: row["counts"] for row in pc.value_counts(rows["problem"]).to_pylist()})
     if not shards:
         raise ValueError(f"no inputs in {settings.source.name} {settings.source.url!r} with limit={limit}")
     del problems[""]
-    return Plan(settings, classes, files, tuple(shards), problems)
+    return SplitPlan(settings, classes, PlanFiles(folder), tuple(shards), problems)

@@ -1,32 +1,36 @@
 """What every command that writes shards does: flags, plan, the work itself, and an account of every input."""
 
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Annotated
 
+import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
-from pipelines.planning.plan import Plan, PlannedShard, ShardSettings, making_plan
+from pipelines.failures import quiet_clients, status_before_work, status_of_work
+from pipelines.flags import beam_options, check_places, parse_command
+from pipelines.planning.plan import ShardSettings, SplitPlan, making_plan
+from pipelines.planning.record import settings_for
 from pipelines.samples.maker import SampleMaker
-from pipelines.shards.beam import beam_options, parse_command, shards_pipeline
+from pipelines.shards.attempts import inputs_under_way
 from pipelines.shards.folder import (
-    SplitResult,
     SplitState,
-    error_reasons,
     finish_split,
     inspect_split,
     prepare_split,
     splits_with_other_classes,
 )
+from pipelines.shards.report import report_split, show_plan
+from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
-from spae.data.publishing import absolute, check_writable, join, list_files
+from spae.data.publishing import absolute, check_writable, is_local, join, list_files
 from spae.data.sources import SourceSettings
 from spae.progress import watched
-
-SHOWN = 5
-"""Shards of other making that --dry-run names."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +45,20 @@ class ShardFlags(ABC):
     """Name of the split; for digits train, val or test."""
     input: str = ""
     """Folder or URL of the inputs; digits need none."""
+    annotations: str = ""
+    """File or folder of what the inputs do not say themselves."""
     seed: int = 0
     """Decides the order of the samples over all shards."""
     samples_per_shard: int = 1000
-    """Inputs of a shard."""
+    """Inputs of a shard; the last one holds a quarter to one and a quarter times as many."""
     limit: int | None = None
     """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
     max_error_share: float = 0.01
     """Share of unusable inputs above which the run counts as failed, after all is written."""
     dry_run: bool = False
     """Print the plan and an estimate of its cost, and write nothing."""
+    retry_errors: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[REASON ...]")] = None
+    """Write finished shards with unusable inputs anew: all of them, or those with inputs of the given reasons."""
     replace: bool = False
     """Delete what stands in the split's folder from other settings or inputs."""
 
@@ -59,8 +67,12 @@ class ShardFlags(ABC):
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit {self.limit} must be at least 1")
-        if self.input and f"{absolute(self.output)}/".startswith(f"{absolute(self.input).rstrip('/')}/"):
-            raise ValueError(f"--output {self.output} lies inside --input {self.input}; shards would become inputs")
+        folder = join(self.output, self.split)
+        if self.input and _overlap(self.input, folder):
+            raise ValueError(
+                f"--input {self.input} and the split's folder {folder} overlap: shards would become inputs, and "
+                "--replace delete inputs; give another --output"
+            )
 
     @abstractmethod
     def source_settings(self) -> SourceSettings:
@@ -80,37 +92,53 @@ class ShardFlags(ABC):
         )
 
 
+def _overlap(given: str, folder: str) -> bool:
+    """Whether inputs (a file, a folder or a pattern) lie in a folder, or the folder lies among them."""
+    inputs, split = (f"{_resolved(place)}/" for place in (given, folder))
+    return inputs.startswith(split) or split.startswith(inputs) or fnmatch(f"{split}shard-000000.tar/", inputs)
+
+
+def _resolved(place: str) -> str:
+    """One name for one place: links are followed, and stores have one name."""
+    if is_local(place):
+        return os.path.realpath(absolute(place))
+    protocol, separator, path = place.rstrip("/").partition("://")
+    return f"{ {'gcs': 'gs', 's3a': 's3'}.get(protocol, protocol) }{separator}{path}"
+
+
 def run_command(command: type[ShardFlags], module: str, description: str, arguments: Sequence[str] | None) -> int:
     """Run a command with these flags; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    quiet_clients()
     try:
         flags, beams = parse_command(command, module, description, arguments)
         options = beam_options(beams)
+        check_places(options, {"--input": flags.input, "--output": flags.output, "--annotations": flags.annotations})
         settings, folder = flags.settings(), join(absolute(flags.output), flags.split)
         settings.source.open()
         if not flags.dry_run:
             check_writable(folder)
+        settings = settings if flags.replace else settings_for(folder, settings)
         with making_plan(settings, flags.limit) as plan:
+            state = inspect_split(plan, folder, flags.retry_errors)
             if flags.dry_run:
-                return _show_plan(plan, inspect_split(plan, folder), folder, flags.replace)
-            state = prepare_split(plan, folder, flags.limit, flags.replace)
-    except (ValueError, ImportError, OSError) as error:
-        logger.error("%s", error)
-        return 2
+                return show_plan(plan, state, folder, flags.replace)
+            prepare_split(plan, folder, state, flags.limit, flags.replace)
+    except Exception as error:  # stores tell of their troubles by exceptions of many libraries
+        return status_before_work(error)
     for other in splits_with_other_classes(folder, plan.classes):
         message = "%s has other classes: its labels and these disagree. Give both the same folders or --annotations"
         logger.warning(message, other)
     try:
-        return _write(plan, state, folder, options, flags.max_error_share)
-    except Exception:  # whatever a runner raises: what is finished stays, and the same command continues
-        logger.exception("the run failed; give the same command again to continue it")
-        return 1
+        return _run(plan, state, folder, options, flags.max_error_share)
+    except Exception as error:  # whatever a runner raises
+        return status_of_work(error)
 
 
-def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
+def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptions, max_error_share: float) -> int:
     begin = time.monotonic()
-    with watched(lambda: _inputs_done(state.todo, folder), sum(shard.inputs for shard in state.todo), "input"):
+    with watched(lambda: _inputs_done(state, folder), sum(shard.inputs for shard in state.todo), "input"):
         if state.todo:
             writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
             shards_pipeline(writer, numbers, options).run().wait_until_finish()
@@ -118,60 +146,12 @@ def _write(plan: Plan, state: SplitState, folder: str, options: PipelineOptions,
         logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
         return 0
     result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
-    return _report(plan, state, result, folder, max_error_share, time.monotonic() - begin)
+    return report_split(plan, state, result, folder, max_error_share, time.monotonic() - begin)
 
 
-def _inputs_done(todo: Sequence[PlannedShard], folder: str) -> int:
+def _inputs_done(state: SplitState, folder: str) -> int:
+    """Inputs of what is finished, as far as that shows (a shard that is retried has its old sidecar), and under way."""
     files = list_files(folder)
-    return sum(shard.inputs for shard in todo if f"{shard.name}.json" in files)
-
-
-def _show_plan(plan: Plan, state: SplitState, folder: str, replace: bool) -> int:
-    hours = plan.bytes / plan.settings.samples.bytes_per_second / 3600
-    logger.info("%s: %d inputs of %d classes in %d shards", folder, plan.inputs, len(plan.classes), len(plan.shards))
-    logger.info("%d shards are finished, %d to be written", len(state.finished), len(state.todo))
-    logger.info("%.3f GB to read, about %.2f worker hours", plan.bytes / 1e9, hours)
-    if plan.unsized:
-        logger.info("these count without %d inputs, of whose size the listing tells nothing", plan.unsized)
-    for problem, count in plan.problems.most_common():
-        logger.info("%d inputs cannot be used: %s", count, problem)
-    for conflict in state.conflicts[:SHOWN]:
-        logger.info("in the way: %s", conflict)
-    if state.conflicts and not replace:
-        logger.error("%s holds another split; give --replace to delete it, or another --output", folder)
-        return 2
-    return 0
-
-
-def _report(
-    plan: Plan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
-) -> int:
-    reasons = result.reasons
-    missing = []
-    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
-        shard_reasons = error_reasons(folder, shard.name)
-        if shard_reasons.total() == shard.inputs:
-            reasons = reasons + shard_reasons
-            logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
-        else:
-            missing.append(shard.name)
-    written = plan.inputs - state.skipped
-    logger.info(
-        "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
-        *(plan.inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
-        *(seconds, written / seconds, folder),
-    )
-    for reason, count in reasons.most_common():
-        logger.info("%d failed: %s", count, reason)
-    if missing:
-        message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
-        logger.error(message, len(missing), missing[0])
-        return 1
-    if result.unwritten:
-        logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
-        return 1
-    if reasons.total() > max_error_share * plan.inputs:
-        share = reasons.total() / plan.inputs
-        logger.error("%.2f%% of the inputs failed, over --max-error-share %g", 100 * share, max_error_share)
-        return 1
-    return 0
+    under_way = inputs_under_way(folder, files)
+    finished = {shard.name for shard in state.todo if f"{shard.name}.json" in files} - state.retried
+    return sum(shard.inputs if shard.name in finished else under_way.get(shard.name, 0) for shard in state.todo)

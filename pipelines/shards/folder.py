@@ -4,20 +4,23 @@ Beside the tars and their sidecars the folder holds the plan: `plan.json`, the r
 inputs of every shard; from them any shard can be built again. One run at a time works on a split.
 """
 
+import contextlib
 import itertools
 import json
 import logging
+import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fsspec
 
-from pipelines.planning.entry_table import determining
-from pipelines.planning.files import PLAN_FOLDER
-from pipelines.planning.plan import Plan, PlannedShard, ShardSettings
-from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, publish, read_bytes
+from pipelines.planning.entry_rows import determining
+from pipelines.planning.plan import PlannedShard, ShardSettings, SplitPlan
+from pipelines.planning.record import PlanRecord, load_plan_record, save_plan
+from pipelines.shards.attempts import MARK_SUFFIX
+from spae.data.publishing import TEMPORARY_MARK, delete, join, list_files, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
     ERRORS_FOLDER,
@@ -33,7 +36,6 @@ from spae.data.records import (
     shard_number,
 )
 
-PLAN_FILE = "plan.json"
 SIDECARS_AT_ONCE = 256
 """Sidecars in memory: 30 MB of them for a thousand classes."""
 
@@ -41,24 +43,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PlanRecord:
-    """What `plan.json` says: enough to make the plan again, and to see whether the source still gives the same."""
-
-    settings: ShardSettings
-    limit: int | None
-    shards: int
-    inputs: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
 class SplitState:
     """How a folder compares with a plan."""
 
     finished: frozenset[str]
-    """Names of the shards that stand as planned."""
+    """Names of the shards that stand as planned, and stay."""
+    retried: frozenset[str]
+    """Of those that are written anew for their errors, and stay until then."""
     skipped: int
-    """Inputs of these."""
+    """Inputs of the finished shards."""
     todo: tuple[PlannedShard, ...]
     conflicts: tuple[str, ...]
     """What was made otherwise and would be overwritten, one line each."""
@@ -79,18 +72,6 @@ class SplitResult:
     def samples(self) -> int:
         """Samples of the finished shards."""
         return sum(shard.samples for shard in self.shards)
-
-
-def load_plan_record(folder: str) -> PlanRecord | None:
-    """The folder's plan.json; None where there is none; ValueError where it cannot be read."""
-    data = read_bytes(join(folder, PLAN_FILE))
-    if data is None:
-        return None
-    try:
-        values = json.loads(data)
-        return PlanRecord(**{**values, "settings": ShardSettings.from_values(values["settings"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{join(folder, PLAN_FILE)} is damaged ({error}); delete it and rerun the sharding") from error
 
 
 def load_sidecars(folder: str, names: Iterable[str]) -> Iterator[Sidecar]:
@@ -126,10 +107,11 @@ def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
     return {stem: number for stem, number in numbers.items() if number is not None}
 
 
-def inspect_split(plan: Plan, folder: str) -> SplitState:
+def inspect_split(plan: SplitPlan, folder: str, retried: Collection[str] | None = None) -> SplitState:
     """Compare a folder with a plan, without changing anything.
 
-    The cut last shard of a pilot (--limit) is no conflict: it is written anew with all its inputs.
+    The last shard of a pilot (--limit) is no conflict: it is written anew with all its inputs. So are shards with
+    errors of the `retried` reasons, all of them where it is empty; ValueError where there are none of such a reason.
     """
     files = list_files(folder)
     record = load_plan_record(folder)
@@ -137,30 +119,33 @@ def inspect_split(plan: Plan, folder: str) -> SplitState:
     conflicts = []
     names = shard_names(plan.settings.split, files)
     planned = {shard.name: shard for shard in plan.shards}
-    finished = set()
+    finished, reasons = set[str](), dict[str, set[str]]()
     for sidecar in load_sidecars(folder, [name for name in names if name in planned and f"{name}.json" in files]):
         shard = planned[sidecar.shard]
         if sidecar.plan == shard.plan and files.get(f"{shard.name}.tar") == sidecar.bytes:
             finished.add(shard.name)
-        elif sidecar.plan != shard.plan and not _is_cut(sidecar, shard, plan):
+            reasons[shard.name] = set(sidecar.reasons)
+        elif sidecar.plan != shard.plan and not _is_of_pilot(sidecar, shard, plan):
             conflicts.append(f"{shard.name} was made from other inputs or settings")
     beyond = [name for name in names if name not in planned]
     conflicts += [f"{name} lies beyond this plan of {len(plan.shards)} shards" for name in beyond]
+    again = _with_reasons(reasons, retried)
+    finished -= again
     return SplitState(
         frozenset(finished),
+        frozenset(again),
         sum(planned[name].inputs for name in finished),
         tuple(shard for shard in plan.shards if shard.name not in finished),
         tuple(other_settings or conflicts),
     )
 
 
-def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> SplitState:
-    """Make a folder ready for the shards that are still to be written, and record the plan.
+def prepare_split(plan: SplitPlan, folder: str, state: SplitState, limit: int | None, replace: bool) -> None:
+    """Make a folder in this state ready for the shards that are still to be written, and record the plan.
 
     ValueError where shards of other making stand there, unless `replace` is given: then they are deleted, so that a run
     that is killed after this can be continued without it.
     """
-    state = inspect_split(plan, folder)
     if state.conflicts and not replace:
         shown = "; ".join(state.conflicts[:3]) + (
             f"; and {len(state.conflicts) - 3} more" if state.conflicts[3:] else ""
@@ -169,21 +154,10 @@ def prepare_split(plan: Plan, folder: str, limit: int | None, replace: bool) -> 
     if state.todo or state.conflicts:
         for name in (INDEX_FILE, INDEX_PARQUET, SIZES_FILE):
             delete(join(folder, name))
-        _delete_others(plan.settings.split, folder, keep=state.finished)
+        _delete_others(plan.settings.split, folder, state.finished | state.retried, with_marks=bool(state.conflicts))
     save_classes(folder, plan.classes)
     record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
     save_plan(plan, record, folder)
-    return state
-
-
-def save_plan(plan: Plan, record: PlanRecord, folder: str) -> None:
-    """Put a plan that was just made into the split's folder, if it is not there: its files, and last plan.json."""
-    files = join(folder, PLAN_FOLDER)
-    if load_plan_record(folder) == record and list_files(files) == list_files(plan.files.url):
-        return
-    delete(join(folder, PLAN_FILE))  # at no time does it vouch for the inputs of another plan
-    plan.files.publish(files)
-    publish(join(folder, PLAN_FILE), (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitResult:
@@ -203,17 +177,28 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
         save_index(folder, split, shards)
     for place in (folder, join(folder, ERRORS_FOLDER)):
         for name in list_files(place):
-            if TEMPORARY_MARK in name:
+            shard, suffix = posixpath.splitext(name)
+            if TEMPORARY_MARK in name or (suffix == MARK_SUFFIX and shard not in missing):
                 delete(join(place, name))
     return SplitResult(tuple(shards), frozenset(missing), reasons)
 
 
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
-    """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder."""
+    """Splits beside this one whose labels mean other classes, as happens where one of them lacks a class folder.
+
+    What cannot be listed or read there, and a classes.parquet of others, is none.
+    """
     file_system, path = fsspec.url_to_fs(folder)
-    tables = file_system.glob(f"{path.rstrip('/').rsplit('/', 1)[0]}/*/{CLASSES_FILE}")
-    found = [file_system.unstrip_protocol(table.rsplit("/", 1)[0]) for table in tables]
-    return [split for split in found if load_classes(split) != tuple(classes)]
+    root = path.rstrip("/").rsplit("/", 1)[0] or "/"
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        beside = [row["name"].rstrip("/") for row in file_system.ls(root, detail=True) if row["type"] == "directory"]
+        for classes_path in sorted(file_system.cat([f"{name}/{CLASSES_FILE}" for name in beside], on_error="omit")):
+            with contextlib.suppress(ValueError, OSError):
+                url = file_system.unstrip_protocol(classes_path)
+                if load_classes(url) != tuple(classes):
+                    found.append(url.rsplit("/", 1)[0])
+    return found
 
 
 def error_reasons(folder: str, shard: str) -> Counter[str]:
@@ -228,10 +213,21 @@ def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
     return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
 
 
-def _is_cut(sidecar: Sidecar, shard: PlannedShard, plan: Plan) -> bool:
-    """Whether this is the last shard of a pilot: it has the first of the planned inputs only."""
+def _with_reasons(found: Mapping[str, set[str]], retried: Collection[str] | None) -> set[str]:
+    """The shards, of which these reasons are found, that have errors of the retried ones."""
+    if retried is None:
+        return set()
+    known = set[str]().union(*found.values())
+    if unknown := sorted(set(retried) - known):
+        there = ", ".join(sorted(known)) or "none at all"
+        raise ValueError(f"--retry-errors {unknown[0]!r}: no finished shard has such errors; there are {there}")
+    return {shard for shard, reasons in found.items() if reasons & (set(retried) or known)}
+
+
+def _is_of_pilot(sidecar: Sidecar, shard: PlannedShard, plan: SplitPlan) -> bool:
+    """Whether this is the last shard of a pilot: it has the first of its planned inputs only, or some of the next."""
     inputs = sidecar.samples + sidecar.errors
-    return inputs < shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)
+    return inputs != shard.inputs and sidecar.plan == plan.hash_of_first(shard.number, inputs)
 
 
 def _setting_conflicts(there: ShardSettings, here: ShardSettings) -> list[str]:
@@ -251,13 +247,19 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _delete_others(split: str, folder: str, keep: frozenset[str]) -> None:
-    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar."""
-    errors = join(folder, ERRORS_FOLDER)
-    for name in shard_names(split, list_files(folder)):
+def _delete_others(split: str, folder: str, keep: frozenset[str], *, with_marks: bool) -> None:
+    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar.
+
+    Marks of tries stay where the same shards will be tried again.
+    """
+    errors, files = join(folder, ERRORS_FOLDER), list_files(folder)
+    for name in shard_names(split, files):
         if name not in keep:
             delete(join(folder, f"{name}.json"))
             delete(join(folder, f"{name}.tar"))
+    for name in files:
+        if with_marks and name.endswith(MARK_SUFFIX):
+            delete(join(folder, name))
     for name in list_files(errors):
         stem = name.removesuffix(".jsonl")
         if shard_number(split, stem) is not None and stem not in keep:

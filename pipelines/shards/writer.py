@@ -5,31 +5,37 @@ planned order, members sorted by suffix. Whoever writes a shard again writes the
 need no care. Knows nothing of Beam.
 """
 
-import hashlib
+import contextlib
 import json
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from pipelines.planning.entry_table import PlanHasher, determining, table_entries
+from pipelines.planning.entry_rows import PlanHasher, determining, rows_to_entries
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
 from pipelines.planning.plan import ShardSettings
-from pipelines.samples.maker import SampleMaker
+from pipelines.shards.attempts import Attempt
+from pipelines.shards.folder import load_sidecars
+from pipelines.shards.inputs import InputMaker
+from pipelines.shards.isolation import IsolatedMaker
 from pipelines.shards.tar import TarWriter
-from spae.data.media import MediaError
 from spae.data.publishing import delete, join, publish, publishing
 from spae.data.records import (
     ERRORS_FOLDER,
-    LABEL_SUFFIX,
-    METADATA_SUFFIX,
-    TEXT_SUFFIX,
     ClassName,
     Sidecar,
     shard_name,
 )
-from spae.data.sources import Entry, Source
+from spae.data.sources import Entry
+
+logger = logging.getLogger(__name__)
+
+DEADLY = 2
+"""Tries that ended with their process's death after which the inputs are made in a process of their own.
+
+One may have been any kill; a process of its own takes some seconds to start, for each input that kills it again."""
 
 
 @dataclass
@@ -68,54 +74,69 @@ class ShardWriter:
         """Write and publish the shard of this number: tar, errors, and last the sidecar that marks it as finished.
 
         Its inputs are those of the plan in the split's folder. A shard without a single usable input leaves its errors
-        only: no tar and no sidecar.
+        only: no tar and no sidecar. One that is finished (retried for its errors) stays if it had more samples.
         """
         inputs = PlanFiles(join(self.folder, PLAN_FOLDER)).read(number)
         outcome = ShardOutcome(shard_name(self.settings.split, number))
-        try:
-            with publishing(join(self.folder, f"{outcome.shard}.tar")) as file:
-                tar = TarWriter(file)
-                self._fill(tar, table_entries(inputs), outcome)
-        except _NoSamplesError:
+        tar_url, sidecar_url = (join(self.folder, f"{outcome.shard}.{suffix}") for suffix in ("tar", "json"))
+        before = next(load_sidecars(self.folder, [outcome.shard]), None)
+        with Attempt(self.folder, outcome.shard) as attempt:
+            try:
+                with publishing(tar_url) as file:
+                    tar = TarWriter(file)
+                    self._fill(tar, rows_to_entries(inputs), outcome, attempt)
+                    if outcome.samples < (before.samples if before else 1):
+                        raise _TooFewError
+                    tar.close()
+                    delete(sidecar_url)  # at no time does it vouch for another tar
+            except _TooFewError:
+                if before:
+                    logger.warning("%s stays: now %d of its inputs cannot be used", outcome.shard, len(outcome.errors))
+                else:
+                    delete(tar_url)  # of a try that was killed
+                    self._publish_errors(outcome)
+                return outcome
             self._publish_errors(outcome)
-            return outcome
-        self._publish_errors(outcome)
-        outcome.sha256, outcome.bytes = tar.digest.hexdigest(), tar.size
-        sidecar = Sidecar(
+            outcome.sha256, outcome.bytes = tar.digest.hexdigest(), tar.size
+            publish(sidecar_url, self._sidecar(outcome, self._hasher.hash_of(inputs)).to_json().encode())
+        return outcome
+
+    def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome, attempt: Attempt) -> None:
+        with self._maker(entries, isolated=attempt.deaths >= DEADLY) as samples:
+            for number, entry in enumerate(entries):
+                attempt.done(number)
+                made = samples.make(entry)
+                if made.reason:
+                    row = {"key": entry.key, "source_path": entry.path, "reason": made.reason, "details": made.details}
+                    outcome.errors.append(row)
+                    continue
+                for suffix in sorted(made.members):
+                    tar.add(f"{entry.key}.{suffix}", made.members[suffix])
+                outcome.samples += 1
+                if entry.label is not None:
+                    outcome.classes[entry.label] += 1
+
+    @contextlib.contextmanager
+    def _maker(self, entries: Sequence[Entry], *, isolated: bool) -> Iterator[InputMaker | IsolatedMaker]:
+        if isolated:
+            with IsolatedMaker(self.settings, self.classes) as maker:
+                yield maker
+        else:
+            with self.settings.source.reading(entries) as source:
+                yield InputMaker(source, self.settings.samples, self.classes)
+
+    def _sidecar(self, outcome: ShardOutcome, plan: str) -> Sidecar:
+        return Sidecar(
             shard=outcome.shard,
             samples=outcome.samples,
             errors=len(outcome.errors),
             bytes=outcome.bytes,
-            sha256=outcome.sha256,
-            plan=self._hasher.hash_of(inputs),
+            sha256=outcome.sha256 or "",
+            plan=plan,
             classes={str(label): count for label, count in sorted(outcome.classes.items())},
             reasons=outcome.reasons,
             settings=determining(self.settings),
         )
-        publish(join(self.folder, f"{outcome.shard}.json"), sidecar.to_json().encode())
-        return outcome
-
-    def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome) -> None:
-        names = {row.label: row for row in self.classes}
-        with self.settings.source.reading(entries) as source:
-            for entry in entries:
-                try:
-                    members = sample_members(source, self.settings.samples, entry, names)
-                except MediaError as error:
-                    row = {"key": entry.key, "source_path": entry.path, "reason": error.reason, "details": str(error)}
-                    outcome.errors.append(row)
-                    continue
-                except Exception as error:
-                    error.add_note(f"in the input {entry.path}")
-                    raise
-                for suffix in sorted(members):
-                    tar.add(f"{entry.key}.{suffix}", members[suffix])
-                outcome.samples += 1
-                if entry.label is not None:
-                    outcome.classes[entry.label] += 1
-        if not outcome.samples:
-            raise _NoSamplesError
-        tar.close()
 
     def _publish_errors(self, outcome: ShardOutcome) -> None:
         url = join(self.folder, ERRORS_FOLDER, f"{outcome.shard}.jsonl")
@@ -125,43 +146,5 @@ class ShardWriter:
             delete(url)
 
 
-def sample_members(source: Source, maker: SampleMaker, entry: Entry, names: dict[int, ClassName]) -> dict[str, bytes]:
-    """The members of one sample by suffix; MediaError where the input can be none.
-
-    A source without classes gives samples without `cls`. Every sample has a `txt`, be it empty: open_clip skips others.
-    """
-    if entry.problem:
-        raise MediaError(entry.problem)
-    if entry.label is None and names:
-        raise MediaError("no label")
-    media = maker.media(source, entry)
-    class_name = None if entry.label is None else names[entry.label]
-    metadata = {
-        "label": entry.label,
-        "label_name": class_name and class_name.name,
-        "wnid": class_name and class_name.wnid,
-        **({"caption": entry.text} if entry.text else {}),
-        "source_path": entry.path,
-        **media.metadata,
-        **({"original": _original(entry)} if entry.original else {}),
-        "size": len(media.data),
-        "sha256": hashlib.sha256(media.data).hexdigest(),
-    }
-    members = {
-        media.suffix: media.data,
-        TEXT_SUFFIX: (entry.text or (class_name.name if class_name else "")).encode(),
-        METADATA_SUFFIX: json.dumps(metadata).encode(),
-    }
-    return members if entry.label is None else {**members, LABEL_SUFFIX: str(entry.label).encode()}
-
-
-def _original(entry: Entry) -> Any:
-    """What the input's own json says; as text where it is none."""
-    try:
-        return json.loads(entry.original, parse_constant=str)  # NaN is none of JSON
-    except (ValueError, RecursionError):
-        return entry.original
-
-
-class _NoSamplesError(Exception):
-    """Ends the writing of a tar that would be empty."""
+class _TooFewError(Exception):
+    """Ends the writing of a tar that would be empty, or poorer than the one that stands."""

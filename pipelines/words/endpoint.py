@@ -17,8 +17,7 @@ from torch import Tensor
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from pipelines.features.encoder import WordFeatures
-from pipelines.features.parts import FeatureParts
+from pipelines.features.parts import VectorParts, WordVectors
 from pipelines.words.tokens import RowsError, RowSource
 from spae.progress import tracked
 
@@ -76,7 +75,7 @@ class EndpointRows(RowSource):
 
     on_demand = True
 
-    def __init__(self, flags: EndpointFlags, parts: FeatureParts, first_pause: float = 1.0) -> None:
+    def __init__(self, flags: EndpointFlags, parts: VectorParts, first_pause: float = 1.0) -> None:
         self.flags, self.parts, self.first_pause = flags, parts, first_pause
         self.url = f"{(flags.embeddings_endpoint or '').rstrip('/').removesuffix('/embeddings')}/embeddings"
         self.source = f"{flags.embeddings_model} by {urlsplit(self.url).netloc}"
@@ -96,7 +95,7 @@ class EndpointRows(RowSource):
             for start in tracked(starts, len(starts), "request"):
                 batch = todo[start : start + self.flags.embeddings_batch]
                 rows = parse_answer(self._ask(session, batch), len(batch), width)
-                self.parts.publish(WordFeatures(tuple(batch), rows))
+                self.parts.publish(WordVectors(tuple(batch), rows))
                 width = rows.shape[1]
                 found.update(zip(batch, rows, strict=True))
         return torch.from_numpy(np.stack([found[word] for word in words]))

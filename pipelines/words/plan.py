@@ -13,9 +13,9 @@ import torch
 from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions
 
 from pipelines.features.beam import Workers
-from pipelines.features.encoder import IMAGENET, ClipSource, read_templates
-from pipelines.features.parts import Encoding, FeatureParts
-from pipelines.shards.beam import is_dataflow
+from pipelines.features.encoder import IMAGENET, ClipSource, Encoding, read_templates
+from pipelines.features.parts import VectorParts
+from pipelines.flags import is_dataflow
 from pipelines.words.choice import WordFilter, Words, choose_words, first_asked
 from pipelines.words.denied import DEFAULT, read_denied
 from pipelines.words.files import counts_sha256, read_frequencies
@@ -111,7 +111,7 @@ class VocabularyFlags(SourceFlags):
 
 
 @dataclass(frozen=True)
-class Plan:
+class VocabularyPlan:
     """What a run will make, before any word is encoded."""
 
     model: LanguageModel
@@ -156,7 +156,7 @@ class Plan:
         return len(self.encoding.clip.record.templates) if self.encoding else 0
 
 
-def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
+def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> VocabularyPlan:
     """Read the language model, choose its words and look at CLIP; ValueError where something cannot be used."""
     denied = read_denied(flags.deny)
     frequencies = read_frequencies(flags.frequencies) if flags.frequencies else {}
@@ -189,10 +189,10 @@ def make_plan(flags: VocabularyFlags, options: PipelineOptions) -> Plan:
         source_terms=flags.source_terms,
         semantics=encoding.clip.record if encoding else None,
     )
-    return _checked(Plan(model, rules, record, encoding), flags)
+    return _checked(VocabularyPlan(model, rules, record, encoding), flags)
 
 
-def _checked(plan: Plan, flags: VocabularyFlags) -> Plan:
+def _checked(plan: VocabularyPlan, flags: VocabularyFlags) -> VocabularyPlan:
     """The plan with all that can fail at once done; a dry run asks for no rows that cost anything."""
     rows = plan.model.embeddings
     if not rows.on_demand:
@@ -210,7 +210,7 @@ def _plan_encoding(flags: VocabularyFlags, clip: str, options: PipelineOptions) 
     semantics = semantics_record(load_clip(clip, flags.clip_weights), Path(flags.templates).name, templates)
     threads = None if flags.device else _threads(options, flags.workers())
     source = ClipSource(clip, flags.clip_weights, semantics, flags.device, threads)
-    return Encoding(source, FeatureParts.of(absolute(flags.output), semantics))
+    return Encoding(source, VectorParts.of(absolute(flags.output), semantics))
 
 
 def _threads(options: PipelineOptions, workers: Workers) -> int | None:

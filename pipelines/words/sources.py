@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.features.parts import FeatureParts
+from pipelines.features.parts import VectorParts
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.files import read_sentencepiece, read_tiktoken, read_word_list
 from pipelines.words.huggingface import EmbeddingsFrom, HuggingFaceFolder
@@ -84,7 +84,7 @@ def _other_rows(flags: SourceFlags, output: str) -> RowSource | None:
     if flags.embeddings_endpoint is not None and flags.embeddings_model is not None:
         identity = json.dumps([flags.embeddings_endpoint, flags.embeddings_model])
         folder = f"rows-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-        return EndpointRows(flags, FeatureParts(join(output, "parts", folder)))
+        return EndpointRows(flags, VectorParts(join(output, "parts", folder)))
     if flags.vectors is None:
         return None
     try:

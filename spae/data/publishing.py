@@ -6,9 +6,9 @@ object stores do not survive a fork.
 """
 
 import contextlib
+import errno
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +18,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
+from spae.data.scratch import ScratchFolder
+
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write says without the name of its file."""
 TEMPORARY_MARK = ".tmp-"
 """What the name of an unfinished local file holds; such a file may be deleted when nothing is running."""
 
@@ -26,25 +30,36 @@ TEMPORARY_MARK = ".tmp-"
 def publishing(url: str) -> Iterator[BinaryIO]:
     """A new binary file that stands at `url` once the block has ended well, and nowhere if the block raises."""
     file_system, path = fsspec.url_to_fs(url)
-    local = isinstance(file_system, LocalFileSystem)
-    if local:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}{TEMPORARY_MARK}{uuid.uuid4().hex}"
-    else:
-        handle, temporary = tempfile.mkstemp(prefix="spae-")
-        os.close(handle)
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
-        if local:
-            os.replace(temporary, path)
-        else:
+    if not isinstance(file_system, LocalFileSystem):
+        with ScratchFolder("upload") as folder:
+            temporary = os.path.join(folder, "file")
+            with _whole_file(temporary) as file:
+                yield file
             file_system.put_file(temporary, path)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}{TEMPORARY_MARK}{uuid.uuid4().hex}"
+    try:
+        with _whole_file(temporary) as file:
+            yield file
+        os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def _whole_file(path: str) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends; OSError with its name where the disk is full."""
+    try:
+        with open(path, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with old or no content
+    except OSError as error:
+        if error.errno not in DISK_ERRNOS or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def publish(url: str, data: bytes | Path) -> None:
@@ -64,7 +79,7 @@ def publish(url: str, data: bytes | Path) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Write and delete a small file, so that an unwritable folder is named before hours of listing; OSError."""
+    """Write and delete a small file, so that an unwritable folder is named before hours of listing; PermissionError."""
     url = join(folder, f"writable{TEMPORARY_MARK}{uuid.uuid4().hex}")
     try:
         publish(url, b"")
@@ -73,7 +88,7 @@ def check_writable(folder: str) -> None:
         message = (
             f"cannot write to {folder} ({error or repr(error)}); give another --output, or the rights to write there"
         )
-        raise OSError(message) from error
+        raise PermissionError(message) from error
 
 
 def read_bytes(url: str) -> bytes | None:
@@ -114,6 +129,11 @@ def join(url: str, *names: str) -> str:
     return url
 
 
+def is_local(url: str) -> bool:
+    """Whether this place is on this machine's disks."""
+    return get_protocol(url) in ("file", "local")
+
+
 def absolute(url: str) -> str:
     """The same place, independent of the working directory: local ones as a plain absolute path."""
-    return str(LocalFileSystem._strip_protocol(url)) if get_protocol(url) in ("file", "local") else url
+    return str(LocalFileSystem._strip_protocol(url)) if is_local(url) else url

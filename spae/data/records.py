@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,7 +24,7 @@ from spae.data.publishing import absolute, join, publish, read_bytes
 MEDIA_SUFFIXES = ("jpg", "png", "mp4")
 LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"
 INDEX_FILE, INDEX_PARQUET, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
-ERRORS_FOLDER = "errors"
+PLAN_FILE, ERRORS_FOLDER = "plan.json", "errors"
 
 MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
 KEY_PATTERN = rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}"
@@ -156,9 +157,37 @@ def shard_number(split: str, name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def find_split(url: str) -> str:
+    """The folder of a split: the given one, or the only split directly below it; ValueError where that holds several.
+
+    Where there is none the given folder is returned: whoever reads it says what it lacks.
+    """
+    file_system, path = fsspec.url_to_fs(absolute(url))
+    path = path.rstrip("/")
+    if _is_split(file_system, path):
+        return absolute(url)
+    try:
+        file_system.invalidate_cache(path)
+        rows = file_system.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return absolute(url)
+    folders = sorted(row["name"].rstrip("/") for row in rows if row["type"] == "directory")
+    names = [folder.rsplit("/", 1)[-1] for folder in folders if folder != path and _is_split(file_system, folder)]
+    if len(names) > 1:
+        raise ValueError(f"{url} holds the splits {', '.join(names)}; give one of them, such as {join(url, names[0])}")
+    return absolute(join(url, *names))
+
+
+def _is_split(file_system: Any, path: str) -> bool:
+    return any(file_system.exists(f"{path}/{name}") for name in (INDEX_FILE, PLAN_FILE, CLASSES_FILE))
+
+
 def load_index(url: str) -> SplitIndex:
-    """The index of a split, from its folder or its index.json; the shards' URLs hold in any working directory."""
-    path = absolute(url if url.endswith(".json") else join(url, INDEX_FILE))
+    """The index of a split, from its folder, the root above or its index.json; the shards' URLs are absolute.
+
+    ValueError where there is none, or where the root holds several splits.
+    """
+    path = absolute(url) if url.endswith(".json") else join(find_split(url), INDEX_FILE)
     data = read_bytes(path)
     if data is None:
         raise ValueError(
@@ -215,17 +244,21 @@ def save_classes(folder: str, classes: Iterable[ClassName]) -> None:
 
 
 def load_classes(url: str) -> tuple[ClassName, ...]:
-    """The classes of a split, from its folder or its classes.parquet, by label."""
-    path = absolute(url if url.endswith(".parquet") else join(url, CLASSES_FILE))
+    """The classes of a split, from its folder, the root above or its classes.parquet, by label; ValueError for none."""
+    path = absolute(url) if url.endswith(".parquet") else join(find_split(url), CLASSES_FILE)
     data = read_bytes(path)
     if data is None:
         raise ValueError(f"{path} does not exist; give the folder of a finished split")
-    rows = read_parquet(data).to_pylist()
-    return tuple(sorted((ClassName(**row) for row in rows), key=lambda row: row.label))
+    table = read_parquet(data)
+    if set(table.column_names) != set(_CLASSES_SCHEMA.names):
+        raise ValueError(
+            f"{path} has the columns {', '.join(table.column_names)}, not those of classes: label, wnid, name"
+        )
+    return tuple(sorted((ClassName(**row) for row in table.to_pylist()), key=lambda row: row.label))
 
 
 def load_class_names(url: str) -> dict[int, str]:
-    """Name of each label of a split, from its folder or its classes.parquet."""
+    """Name of each label of a split, as `load_classes` finds them."""
     return {row.label: row.name for row in load_classes(url)}
 
 

@@ -23,9 +23,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.features.beam import Workers, compute_features
-from pipelines.features.encoder import ClipSource, WordFeatures
-from pipelines.features.parts import Encoding, FeatureParts
-from pipelines.shards.beam import beam_options
+from pipelines.features.encoder import ClipSource, Encoding
+from pipelines.features.parts import VectorParts, WordVectors
+from pipelines.flags import beam_options
 from pipelines.vocabulary import main as make_vocabulary
 from spae.vocabulary import Vocabulary
 from tests.benchmarks.bench import Row, print_table, write_json
@@ -41,8 +41,8 @@ class Ready(ClipSource):
     def load(self) -> "Ready":
         return self
 
-    def encode(self, words: Sequence[str]) -> WordFeatures:
-        return WordFeatures(tuple(words), np.zeros((len(words), 768), np.float32))
+    def encode(self, words: Sequence[str]) -> WordVectors:
+        return WordVectors(tuple(words), np.zeros((len(words), 768), np.float32))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -106,7 +106,7 @@ def save_bpe(folder: Path, clip: str) -> str:
 
 def bookkeeping(folder: Path, count: int) -> list[tuple[str, float]]:
     """Seconds of everything but the tower: Beam with its parts, their listing, reading and removal."""
-    words, parts = [f"word {number}" for number in range(count)], FeatureParts(str(folder))
+    words, parts = [f"word {number}" for number in range(count)], VectorParts(str(folder))
     steps = {
         "encode and publish": lambda: compute_features(
             words, Encoding(Ready("", None, None), parts), Workers(words_per_batch=32), beam_options([])

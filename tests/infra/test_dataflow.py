@@ -2,7 +2,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipelines.shards.beam import split_flags
+from pipelines.flags import split_flags
 from pipelines.words.plan import VocabularyFlags
 
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,8 @@ import json
 import shutil
 import zlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 
@@ -59,6 +61,16 @@ def test_splits_whose_labels_disagree_are_told_apart(tmp_path, caplog):
     assert caplog.text.count("other classes") == 2
 
 
+def test_a_table_of_others_beside_the_split_is_none_of_ours(tmp_path, caplog):
+    source = digit_folder(tmp_path / "images", 6)
+    for name in ("other", "damaged"):
+        (tmp_path / "shards" / name).mkdir(parents=True)
+    pq.write_table(pa.table({"id": [1], "label_name": ["x"]}), tmp_path / "shards/other/classes.parquet")
+    (tmp_path / "shards/damaged/classes.parquet").write_bytes(b"PAR1")
+    assert folder(source, tmp_path / "shards") == 0
+    assert "other classes" not in caplog.text
+
+
 def test_a_shard_without_samples_fails_the_run_and_is_named(tmp_path, caplog):
     source = digit_folder(tmp_path / "images", 12)
     for number in range(8):
@@ -93,6 +105,8 @@ def test_one_key_in_two_formats_gives_two_samples(tmp_path):
         (["--samples-per-shard", "0"], "must be at least 1"),
         (["--split", "a/b"], "must be ASCII letters"),
         (["--dry_run=True"], "Did you mean --dry-run?"),
+        (["--limit", "-1"], "--limit -1 must be at least 1"),
+        (["--max-error-share", "2"], "--max-error-share 2.0 must be between 0 and 1"),
     ],
 )
 def test_unusable_arguments_are_named(tmp_path, caplog, flags, message):
@@ -102,9 +116,9 @@ def test_unusable_arguments_are_named(tmp_path, caplog, flags, message):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--check", "nothing"], ["--limit", "-1"], ["--max-error-share", "2"], ["--seed", "x"], ["--num_workers", "x"]],
+    [["--check", "nothing"], ["--limit", "many"], ["--seed", "x"], ["--num_workers", "x"]],
 )
-def test_unusable_values_end_with_status_2(tmp_path, flags):
+def test_values_of_another_type_end_with_status_2(tmp_path, flags):
     with pytest.raises(SystemExit) as ended:
         digits(tmp_path, *flags)
     assert ended.value.code == 2
@@ -113,5 +127,4 @@ def test_unusable_values_end_with_status_2(tmp_path, flags):
 
 def test_output_inside_of_the_input_is_refused(tmp_path):
     source = digit_folder(tmp_path / "images", 4)
-    with pytest.raises(SystemExit):
-        folder(source, source / "shards")
+    assert folder(source, source / "shards") == 2

@@ -184,7 +184,7 @@ def test_dry_run_tells_what_its_estimate_leaves_out(tmp_path, caplog):
     folder = write_files(tmp_path, {"list.txt": b"a.jpg 0\nb.jpg 1\nexec://c.jpg 1\n"})
     arguments = ["--source", "list", "--input", str(folder / "list.txt"), "--split", "train"]
     assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
-    assert "these count without 2 inputs" in caplog.text
+    assert "the listing tells no size of 2 inputs; a pilot" in caplog.text
 
 
 def test_sounds_and_texts_beside_pictures_are_no_inputs(tmp_path, caplog):

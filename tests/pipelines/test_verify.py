@@ -119,6 +119,10 @@ REPAIRABLE = {
         lambda split: (split / "train-000001.tar.tmp-12").write_bytes(b""),
         "stray file train-000001.tar.tmp-12",
     ),
+    "mark of a try": (
+        lambda split: (split / "train-000001.attempt").write_text("{}"),
+        "stray file train-000001.attempt",
+    ),
     "wrong label": (rewrite(replaced(".cls", b"7777")), "label '7777' is not in classes.parquet"),
     "wrong name": (rewrite(replaced(".txt", b"cat")), "txt says b'cat', classes.parquet"),
     "no json": (rewrite(replaced(".json", b"{")), "json says sha256 None"),
@@ -228,6 +232,18 @@ def test_a_repair_to_other_bytes_is_named(tmp_path, caplog):
     assert verify([str(tmp_path / "shards/train"), "--repair"]) == 0
     assert "train-000000 has other bytes than before" in caplog.text
     assert load_index(str(tmp_path / "shards/train")).shards[0].sha256 != before.sha256
+
+
+def test_a_root_with_one_split_is_verified_and_with_several_names_them(split, sound, caplog):
+    assert verify([str(split.parent)]) == 0
+    assert "4 shards, 60 samples, 7 errors; 0 deviations" in caplog.text
+    os.remove(split / "index.json")
+    assert verify([str(split.parent)]) == 1
+    assert verify([str(split.parent), "--repair"]) == 0
+    assert tree_hashes(split) == tree_hashes(sound)
+    shutil.copytree(split, split.parent / "val")
+    assert verify([str(split.parent)]) == 2
+    assert f"{split.parent} holds the splits train, val" in caplog.text
 
 
 @pytest.mark.parametrize("arguments", [["/nowhere/at/all"], ["memory://nothing"]])

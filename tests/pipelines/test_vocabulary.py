@@ -222,6 +222,10 @@ def test_an_unwritable_output_is_named_before_any_word_is_encoded(folders, caplo
         (["--clip", "ViT-L-14"], "needs weights"),
         (["--templates", "/no/such/file"], "neither imagenet-80 nor a file"),
         (["--include", "elephant"], "--include elephant: no token"),
+        (["--limit", "0"], "--limit 0 must be at least 1"),
+        (["--words-per-batch", "0"], "--words-per-batch 0 must be at least 1"),
+        (["--max-error-share", "2"], "must be between 0 and 1"),
+        (["--project-width", "0"], "--project-width 0 must be at least 1"),
     ],
 )
 def test_unusable_arguments_are_named(folders, tmp_path, caplog, flags, reason):
@@ -233,15 +237,11 @@ def test_unusable_arguments_are_named(folders, tmp_path, caplog, flags, reason):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--limit", "0"], "--limit 0 must be at least 1"),
-        (["--words-per-batch", "0"], "--words-per-batch 0 must be at least 1"),
-        (["--max-error-share", "2"], "must be between 0 and 1"),
         (["--table", "round"], "invalid choice"),
         (["--table", "learned"], "invalid choice"),
-        (["--project-width", "0"], "--project-width 0 must be at least 1"),
     ],
 )
-def test_values_out_of_range_are_named(folders, tmp_path, capsys, flags, reason):
+def test_values_that_are_no_choice_are_named(folders, tmp_path, capsys, flags, reason):
     with pytest.raises(SystemExit) as exit_of_parser:
         main([*command(folders, tmp_path / "vocabulary"), *flags])
     assert exit_of_parser.value.code == 2

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from spae.data.media import MediaError
+from spae.data.scratch import ScratchFolder
 
 SPOOL_BYTES = 32 << 30
 """The most that one process keeps; half of what is free on the disk where that is less."""
@@ -60,7 +61,7 @@ class Spool:
 
     def room(self) -> int:
         """The most bytes that can be kept on this disk."""
-        folder = self.folder.name if self.folder else tempfile.gettempdir()
+        folder = self.folder.path if self.folder else tempfile.gettempdir()
         return min(SPOOL_BYTES, (shutil.disk_usage(folder).free + self.bytes) // 2)
 
     def _block(self, key: Hashable, unpack: Callable[[], Iterable[bytes | None]]) -> _Block:
@@ -75,12 +76,12 @@ class Spool:
         self.process = os.getpid()
         self.blocks: OrderedDict[Hashable, _Block] = OrderedDict()
         self.bytes = 0
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.folder: ScratchFolder | None = None
 
     def _written(self, strings: Iterable[bytes | None]) -> _Block:
-        self.folder = self.folder or tempfile.TemporaryDirectory(prefix="spae-spool-")
+        self.folder = self.folder or ScratchFolder("spool")
         room = self.room()
-        handle, path = tempfile.mkstemp(dir=self.folder.name)
+        handle, path = tempfile.mkstemp(dir=self.folder.path)
         ends, missing, end = list[int](), set[int](), 0
         try:
             with open(handle, "wb") as file:

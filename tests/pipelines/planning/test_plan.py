@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.planning.entry_table import PlanHasher, determining, entry_table, table_entries
-from pipelines.planning.files import SHARDS_PER_PART, PlanFiles, cut
+from pipelines.planning.entry_rows import PlanHasher, determining, entries_to_rows, rows_to_entries
+from pipelines.planning.files import SHARDS_PER_PART, PlanFiles, PlanWriter, cut, join_short_last
 from pipelines.planning.order import ordered_entries
 from pipelines.planning.plan import ShardSettings, making_plan
 from pipelines.samples.images import ImageSamples
@@ -37,7 +37,7 @@ def entries(count, keys=None):
 
 
 def planned(rows, seed=0, limit=None, **options):
-    return [entry for batch in ordered_entries(rows, seed, limit, **options) for entry in table_entries(batch)]
+    return [entry for batch in ordered_entries(rows, seed, limit, **options) for entry in rows_to_entries(batch)]
 
 
 def reference(rows, seed):
@@ -92,22 +92,36 @@ def test_an_unsafe_key_is_refused():
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
 def test_cut_keeps_every_row_in_order(rows):
-    batches = [entry_table(entries(size)).to_batches()[0] for size in (3, 50, 1, 7, 101)]
+    batches = [entries_to_rows(entries(size)).to_batches()[0] for size in (3, 50, 1, 7, 101)]
     tables = list(cut(batches, rows))
     assert pa.concat_tables(tables).equals(pa.Table.from_batches(batches))
     assert {table.num_rows for table in tables[:-1]} <= {rows}
     assert 0 < tables[-1].num_rows <= rows
 
 
+@pytest.mark.parametrize("size", range(1, 13))
+def test_no_last_shard_has_a_single_input_where_the_others_have_more(size):
+    for count in range(1, 3 * size + 2):
+        rows = entries_to_rows(entries(count))
+        shards = list(join_short_last(cut(rows.to_batches(), size), size))
+        assert pa.concat_tables(shards).equals(rows)
+        counts = [shard.num_rows for shard in shards]
+        assert all(shard_count == size for shard_count in counts[:-1])
+        assert counts[-1] > 1 or size == 1 or count == 1
+        assert counts[-1] <= max(1.25 * size, size + 1)
+
+
 def test_files_hold_every_shard(tmp_path):
-    tables = [entry_table(entries(3)[:size]) for size in [2] * (SHARDS_PER_PART + 4) + [1]]
+    shards = [entries_to_rows(entries(3)[:size]) for size in [2] * (SHARDS_PER_PART + 4) + [1]]
     files = PlanFiles(str(tmp_path))
-    files.write(iter(tables))
+    with PlanWriter(str(tmp_path)) as writer:
+        for rows in shards:
+            writer.add(rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
-    for number, table in enumerate(tables):
-        assert files.read(number).equals(table)
+    for number, rows in enumerate(shards):
+        assert files.read(number).equals(rows)
     with pytest.raises(ValueError, match="does not hold shard"):
-        files.read(len(tables))
+        files.read(len(shards))
 
 
 def settings(seed=0):
@@ -128,16 +142,16 @@ def test_every_value_changes_the_plan_hash():
         {"size": 0},
     ]
     changes += [{"problem": "c", "text": ""}, {"offset": 0}, {"offset": None}, {"text": ""}, {"label": 7}]
-    hashes = [hasher.hash_of(entry_table([Entry(**{**base, **change}), Entry("z", "z")])) for change in changes]
-    hashes.append(hasher.hash_of(entry_table([Entry("z", "z"), Entry(**base)])))
-    hashes.append(hasher.hash_of(entry_table([Entry(**base)])))
-    table = entry_table([Entry(**base), Entry("z", "z")])
+    hashes = [hasher.hash_of(entries_to_rows([Entry(**{**base, **change}), Entry("z", "z")])) for change in changes]
+    hashes.append(hasher.hash_of(entries_to_rows([Entry("z", "z"), Entry(**base)])))
+    hashes.append(hasher.hash_of(entries_to_rows([Entry(**base)])))
+    table = entries_to_rows([Entry(**base), Entry("z", "z")])
     hashes.append(PlanHasher(settings(seed=1), CLASSES).hash_of(table))
     hashes.append(PlanHasher(settings(), (CLASSES[0], ClassName(1, "uno"), CLASSES[2])).hash_of(table))
     hashes.append(PlanHasher(settings(), (CLASSES[0], ClassName(1, "one", "n1"), CLASSES[2])).hash_of(table))
     assert len(set(hashes)) == len(hashes)
     assert PlanHasher(settings(), (*CLASSES, ClassName(3, "three"))).hash_of(table) == hashes[0]
-    parts = pa.concat_tables([entry_table([Entry(**base)]), entry_table([Entry("z", "z")])])
+    parts = pa.concat_tables([entries_to_rows([Entry(**base)]), entries_to_rows([Entry("z", "z")])])
     assert hasher.hash_of(parts) == hasher.hash_of(pa.concat_tables([table, table]).slice(2)) == hashes[0]
 
 
@@ -154,12 +168,12 @@ def test_the_plan_hash_is_one_of_values_alone():
             digest.update(struct.pack("<3i", *map(len, texts)) + b"".join(texts))
         else:
             digest.update(struct.pack("<3q", *(value or 0 for value in values)))
-    assert PlanHasher(settings(), CLASSES).hash_of(entry_table(rows)) == digest.hexdigest()
+    assert PlanHasher(settings(), CLASSES).hash_of(entries_to_rows(rows)) == digest.hexdigest()
 
 
 def test_the_plan_of_the_digits_is_cut_from_their_order():
     with making_plan(settings()) as plan, making_plan(settings(), limit=150) as pilot:
-        rows = [entry for number in range(3) for entry in table_entries(plan.files.read(number))]
+        rows = [entry for number in range(3) for entry in rows_to_entries(plan.files.read(number))]
         assert rows == reference(rows, 0)
         assert [shard.inputs for shard in plan.shards] == [100, 100, 70]
         assert [shard.inputs for shard in pilot.shards] == [100, 50]
@@ -174,18 +188,18 @@ def test_shards_of_older_versions_keep_their_hashes():
     source = SourceSettings(name="folder", url="photos", split="train", include="*.jpg")
     settings = ShardSettings(source=source, samples=ImageSamples(), seed=0, samples_per_shard=2, format_version=3)
     rows = [Entry("a", "x/a.jpg", 0, 10), Entry("b", "y/b.jpg", 1, None, text="words")]
-    found = PlanHasher(settings, (ClassName(0, "x"), ClassName(1, "y"))).hash_of(entry_table(rows))
+    found = PlanHasher(settings, (ClassName(0, "x"), ClassName(1, "y"))).hash_of(entries_to_rows(rows))
     assert found == "d171740516239bddb4edae03fd992edf1c47087661dcaa29f0720c335bf061dd"
 
 
 def test_plans_of_older_versions_can_be_read(tmp_path):
     rows = [Entry("a", "x/a.jpg", 0, 10), Entry("b", "y/b.jpg", 1, None, text="words")]
-    pq.write_table(entry_table(rows).drop_columns("original"), tmp_path / "part-00000.parquet")
+    pq.write_table(entries_to_rows(rows).drop_columns("original"), tmp_path / "part-00000.parquet")
     table = PlanFiles(str(tmp_path)).read(0)
-    assert table_entries(table) == rows
-    assert table.schema == entry_table(rows).schema
+    assert rows_to_entries(table) == rows
+    assert table.schema == entries_to_rows(rows).schema
 
 
 def test_what_a_source_says_else_is_hashed_where_it_says_something():
     rows = [Entry("a", "x", original="{}"), Entry("a", "x", original="[]"), Entry("a", "x")]
-    assert len({PlanHasher(settings(), CLASSES).hash_of(entry_table([row])) for row in rows}) == 3
+    assert len({PlanHasher(settings(), CLASSES).hash_of(entries_to_rows([row])) for row in rows}) == 3

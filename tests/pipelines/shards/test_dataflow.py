@@ -7,7 +7,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.dataflow.internal import apiclient
 
-from pipelines.shards.beam import split_flags
+from pipelines.flags import split_flags
 from tests.pipelines.folders import digits
 
 BEAM_FLAGS = [

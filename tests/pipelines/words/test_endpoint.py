@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipelines.features.parts import FeatureParts
+from pipelines.features.parts import VectorParts
 from pipelines.words import endpoint
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.tokens import RowsError
@@ -24,7 +24,7 @@ def ask(server, tmp_path):
     def rows(words=WORDS, **flags):
         values = {"embeddings_batch": 4, "embeddings_attempts": 3, "embeddings_timeout": 0.4, **flags}
         values = EndpointFlags(embeddings_endpoint=server.url, embeddings_model="ada", **values)
-        source = EndpointRows(values, FeatureParts(str(tmp_path / "parts" / "rows")), first_pause=0.01)
+        source = EndpointRows(values, VectorParts(str(tmp_path / "parts" / "rows")), first_pause=0.01)
         return source.rows(words, range(len(words)))
 
     return rows
@@ -125,7 +125,7 @@ def test_the_estimate_is_of_what_is_not_there_yet(server, ask, tmp_path):
     flags = EndpointFlags(
         embeddings_endpoint=server.url, embeddings_model="ada", embeddings_batch=4, embeddings_price=100_000.0
     )
-    source = EndpointRows(flags, FeatureParts(str(tmp_path / "parts" / "rows")))
+    source = EndpointRows(flags, VectorParts(str(tmp_path / "parts" / "rows")))
     text = source.estimate(WORDS)
     assert text.startswith("6 words to embed by ada by 127.0.0.1")
     assert "about 12 tokens in 2 requests, 1.2000 at --embeddings-price 100000" in text

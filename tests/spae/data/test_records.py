@@ -1,16 +1,18 @@
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spae.data.publishing import join, publish
+from spae.data.publishing import absolute, join, publish
 from spae.data.records import (
     ClassName,
     ShardInfo,
     Sidecar,
     check_key,
+    find_split,
     load_class_names,
     load_classes,
     load_index,
@@ -109,3 +111,37 @@ def test_sidecar_round_trip_and_its_counts():
     for text in ("", "[]", "{}", '{"inputs": 1, "surprise": 2}'):
         with pytest.raises(ValueError, match="not a sidecar"):
             Sidecar.from_json(text)
+
+
+def make_split(url, shards=SHARDS):
+    save_classes(url, [ClassName(0, "zero")])
+    save_index(url, url.rsplit("/", 1)[-1], shards)
+
+
+@pytest.mark.parametrize("root", ["{tmp}/root", "memory://{name}/root", "file://{tmp}/root"])
+def test_a_root_with_one_split_is_that_split_and_with_several_names_them(root, tmp_path):
+    root = root.format(tmp=tmp_path, name=tmp_path.name)
+    publish(f"{root}/notes/readme.txt", b"no split")
+    make_split(f"{root}/train")
+    for url in (root, f"{root}/", f"{root}/train", f"{root}/train/"):
+        assert find_split(url).rstrip("/") == absolute(f"{root}/train")
+        assert load_index(url) == load_index(f"{root}/train/index.json")
+        assert load_class_names(url) == {0: "zero"}
+    make_split(f"{root}/val")
+    for read in (find_split, load_index, load_classes):
+        with pytest.raises(ValueError, match=r"holds the splits train, val; give one of them, such as .*root/train"):
+            read(root)
+    assert load_index(f"{root}/val").name == "val"
+
+
+def test_where_there_is_no_split_the_given_folder_is_named(tmp_path):
+    for url in (str(tmp_path), str(tmp_path / "nowhere"), f"memory://{tmp_path.name}"):
+        assert find_split(url) == url
+        with pytest.raises(ValueError, match=f"{url}.*does not exist"):
+            load_index(url)
+
+
+def test_classes_of_others_are_told_apart(tmp_path):
+    pq.write_table(pa.table({"id": [1], "label_name": ["x"]}), tmp_path / "classes.parquet")
+    with pytest.raises(ValueError, match="has the columns id, label_name, not those of classes"):
+        load_classes(str(tmp_path))

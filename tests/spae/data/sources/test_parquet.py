@@ -143,7 +143,7 @@ def test_row_groups_are_unpacked_once_and_kept_within_bounds(tmp_path, monkeypat
     for entry in [*entries, *entries]:
         assert found.read(entry, LIMIT) == PICTURES[entry.offset]
     assert unpacked == list(range(6))
-    folder = Path(parquet_rows._spool.folder.name)
+    folder = Path(parquet_rows._spool.folder.path)
     assert len(list(folder.iterdir())) == 6
     monkeypatch.setattr(spool, "SPOOL_BYTES", 10_000)
     pq.write_table(hub_table(), tmp_path / "b.parquet", row_group_size=2)
@@ -161,7 +161,7 @@ def test_an_unpacked_folder_goes_with_its_owner(tmp_path):
     assert kept.read("a", 0, list, 3) == b"x"
     with pytest.raises(MediaError, match="row 2 of 2"):
         kept.read("a", 2, list, 3)
-    folder = Path(kept.folder.name)
+    folder = Path(kept.folder.path)
     assert folder.is_dir()
     del kept
     assert not folder.exists()

@@ -1,4 +1,4 @@
-"""Inputs as rows of an Arrow table: what plans are stored in, sorted by and hashed over."""
+"""Inputs as Arrow rows: what plans are stored in, sorted by and hashed over."""
 
 import dataclasses
 import hashlib
@@ -31,24 +31,24 @@ LATER_COLUMNS = ("original",)
 """What plans of version 3 lack; hashed only where a row has a value, so that such plans keep their hashes."""
 
 
-def entry_table(entries: Sequence[Entry]) -> pa.Table:
+def entries_to_rows(entries: Sequence[Entry]) -> pa.Table:
     """The inputs, one row each."""
     # column by column: a tuple an input would be as much work for the garbage collector as for us
     columns = [pa.array(list(map(attrgetter(field.name), entries)), field.type) for field in ENTRY_SCHEMA]
     return pa.table(columns, schema=ENTRY_SCHEMA)
 
 
-def with_later_columns(table: pa.Table) -> pa.Table:
+def with_later_columns(rows: pa.Table) -> pa.Table:
     """Inputs of an older plan with the columns that it lacks."""
     for name in LATER_COLUMNS:
-        if name not in table.column_names:
-            table = table.append_column(ENTRY_SCHEMA.field(name), pa.array([""] * table.num_rows))
-    return table
+        if name not in rows.column_names:
+            rows = rows.append_column(ENTRY_SCHEMA.field(name), pa.array([""] * rows.num_rows))
+    return rows
 
 
-def table_entries(table: pa.Table) -> list[Entry]:
-    """Undo `entry_table`."""
-    return [Entry(**row) for row in table.to_pylist()]
+def rows_to_entries(rows: pa.Table) -> list[Entry]:
+    """Undo `entries_to_rows`."""
+    return [Entry(**row) for row in rows.to_pylist()]
 
 
 class PlanHasher:
@@ -67,19 +67,19 @@ class PlanHasher:
             "wnid": pa.array([*(row.wnid for row in by_label), None], pa.string()),
         }
 
-    def hash_of(self, table: pa.Table) -> str:
+    def hash_of(self, rows: pa.Table) -> str:
         """The plan hash of a shard with these inputs."""
         digest = hashlib.sha256(self._settings)
-        labels = table["label"].fill_null(-1).to_numpy()
+        labels = rows["label"].fill_null(-1).to_numpy()
         places = np.searchsorted(self._labels, labels)  # ten times faster than Arrow's index_in for 21,841 classes
         places[self._labels[places] != labels] = len(self._labels) - 1
-        columns = {name: table[name] for name in table.column_names}
+        columns = {name: rows[name] for name in rows.column_names}
         for name in LATER_COLUMNS:
             if not pc.any(pc.not_equal(columns[name], "")).as_py():
                 del columns[name]
         columns |= {f"class {name}": values.take(places) for name, values in self._names.items()}
         for name, column in columns.items():
-            digest.update(f"\n{name} {table.num_rows}\n".encode())
+            digest.update(f"\n{name} {rows.num_rows}\n".encode())
             for part in _value_bytes(column):
                 digest.update(part)
         return digest.hexdigest()
@@ -91,14 +91,27 @@ class DataclassValue(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
+_FIRST_FIELDS = frozenset(
+    [
+        *("source", "samples", "seed", "samples_per_shard", "format_version"),
+        *("name", "url", "split", "split_seed", "annotations", "image_column", "label_column", "text_column"),
+        *("kind", "check", "short_side", "square", "format", "quality"),
+        *("frames", "rate", "stride", "size", "crop", "clips", "crf"),
+    ]
+)
+"""The fields of settings when format 3 began."""
+
+
 def determining(settings: "DataclassValue") -> dict[str, Any]:
-    """The values of settings that determine tars, nested as in `asdict`: all but fields marked as FREE."""
-    values = dataclasses.asdict(settings)
+    """The values of settings that determine tars, nested as in `asdict`: all but fields marked as FREE.
+
+    Fields that came later are left out where they have their default: finished shards stay valid.
+    """
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
-        if not field.metadata.get("determines", True):
-            del values[field.name]
-        elif isinstance(values[field.name], dict):
-            values[field.name] = determining(getattr(settings, field.name))
+        value = getattr(settings, field.name)
+        if field.metadata.get("determines", True) and (field.name in _FIRST_FIELDS or value != field.default):
+            values[field.name] = determining(value) if field.name in ("source", "samples") else value
     return values
 
 

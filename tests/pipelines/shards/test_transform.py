@@ -3,10 +3,11 @@ import tracemalloc
 import numpy as np
 from apache_beam.metrics import MetricsFilter
 
+from pipelines.flags import beam_options
 from pipelines.planning.plan import ShardSettings, making_plan
 from pipelines.samples.images import ImageSamples
-from pipelines.shards.beam import beam_options, shards_pipeline
-from pipelines.shards.folder import prepare_split
+from pipelines.shards.folder import inspect_split, prepare_split
+from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
 from spae.data.media import encode_png
 from spae.data.sources import SourceSettings
@@ -22,7 +23,8 @@ def planned_writer(source, folder, samples_per_shard):
         samples_per_shard=samples_per_shard,
     )
     with making_plan(settings) as plan:
-        state = prepare_split(plan, str(folder), None, replace=False)
+        state = inspect_split(plan, str(folder))
+        prepare_split(plan, str(folder), state, None, replace=False)
     return ShardWriter(str(folder), settings, plan.classes), [shard.number for shard in state.todo]
 
 

@@ -5,7 +5,6 @@ A run folder (any fsspec URL) holds `config.json` (all that decides the run), `h
 """
 
 import dataclasses
-import itertools
 import json
 import logging
 import os
@@ -14,35 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import fsspec
-import pyarrow.fs
-import ray
-import ray.train
-import ray.train.torch
-import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.training.judges import CLIP_STAND_IN, JudgeSource, load_judges
-from jobs.training.progress import Progress
-from jobs.training.run_folder import FINISHED_FILE, STATE_FILE, claim_run, run_record
+from jobs.training.job import TrainJob
+from jobs.training.judges import CLIP_STAND_IN, JudgeSource
+from jobs.training.launch import train_on_cluster
+from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record
 from spae.ablations import ABLATIONS
-from spae.config import TrainConfig
-from spae.data.augmentation import load_pictures
-from spae.data.loader import BatchPlan, batches
+from spae.config import ObjectiveConfig, TrainConfig
 from spae.data.publishing import absolute, join, publish, read_bytes
-from spae.data.records import load_index
-from spae.data.tar import read_samples
-from spae.model import SPAE
 from spae.presets import PRESETS
-from spae.training.objective import Objective
-from spae.training.state import TrainState
-from spae.training.step import train_step
 from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-_VALIDATION_PICTURES = 256  # held in memory by the first worker
+_PASSED_ON = ("threads", "compile", "loader_workers", "log_every", "checkpoint_every", "abort_on")  # flags of workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             return 0
         if read_bytes(join(job.run, FINISHED_FILE)) is None:
-            connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
-            result = run(job)
+            connect(flags.ray_address, num_cpus=max(os.cpu_count() or 1, flags.workers * flags.threads + 1))
+            result = train_on_cluster(job, flags.workers, flags.max_failures)
             stopped = (result.metrics or {}).get("stopped")
             if result.error is not None or stopped:
                 logger.error("training failed: %s", result.error or stopped)
@@ -133,40 +119,47 @@ def _flags(config: TrainConfig) -> TrainFlags:
     return TrainFlags(shards=missing, vocabulary=missing, run=missing, config=config)
 
 
-def prepare(flags: TrainFlags) -> TrainFlags:
-    """Check what can be checked before a cluster is asked for, and fix the job: absolute URLs, the table's width.
+def prepare(flags: TrainFlags) -> TrainJob:
+    """Check what can be checked before a cluster is asked for, and resolve the flags into the workers' job.
 
     Writes config.json into a new run folder. ValueError names what does not fit and the remedy.
     """
     vocabulary = Vocabulary.load(flags.vocabulary)
-    flags = dataclasses.replace(flags, config=_configure(flags, vocabulary))
-    judged = _needs_clip(flags, vocabulary)
-    weights = flags.perceptual_weights if flags.config.objective.perceptual_weight else None
-    job = dataclasses.replace(
-        flags,
+    config = _configure(flags, vocabulary)
+    job = TrainJob(
+        config=config,
         shards=absolute(flags.shards),
         val_shards=flags.val_shards and absolute(flags.val_shards),
         vocabulary=absolute(flags.vocabulary),
+        judges=_judges(flags, config.objective, vocabulary),
         run=absolute(flags.run),
+        **{name: getattr(flags, name) for name in _PASSED_ON},
+    )
+    index = job.plan(rank=0, ranks=flags.workers).index
+    epochs = config.steps * config.data.batch_size / index.samples
+    logger.info(
+        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
+        *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
+    )
+    if not flags.dry_run:
+        claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index), replace=flags.replace)
+    return job
+
+
+def _judges(flags: TrainFlags, objective: ObjectiveConfig, vocabulary: Vocabulary) -> JudgeSource:
+    """Where the judges come from, of those that the objective weighs."""
+    judged = _needs_clip(flags, objective, vocabulary)
+    weights = flags.perceptual_weights if objective.perceptual_weight else None
+    return JudgeSource(
         clip=_absolute_clip(flags.clip) if judged and flags.clip else None,
         clip_weights=_absolute_file(flags.clip_weights),
         perceptual_weights=_absolute_file(weights),
     )
-    plan = _plan(job, rank=0, ranks=job.workers)
-    epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
-    logger.info(
-        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
-        *(plan.index.samples, len(vocabulary), job.config.steps, job.config.data.batch_size, epochs, job.workers),
-    )
-    if not flags.dry_run:
-        record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
-        claim_run(job.run, record, replace=job.replace)
-    return job
 
 
-def _needs_clip(flags: TrainFlags, vocabulary: Vocabulary) -> bool:
+def _needs_clip(flags: TrainFlags, objective: ObjectiveConfig, vocabulary: Vocabulary) -> bool:
     """Whether CLIP judges the run; ValueError where a judge is missing that the objective weighs."""
-    objective, stand_in = flags.config.objective, flags.perceptual_weights == CLIP_STAND_IN
+    stand_in = flags.perceptual_weights == CLIP_STAND_IN
     if objective.perceptual_weight and flags.perceptual_weights is None:
         raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
     if not objective.semantic_weight and not (objective.perceptual_weight and stand_in):
@@ -194,98 +187,6 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
         logger.warning("the vocabulary has %d words: so many instead of %d", len(vocabulary), model.table_size)
         model = dataclasses.replace(model, table_size=len(vocabulary))
     return dataclasses.replace(config, model=model)
-
-
-def run(job: TrainFlags) -> ray.train.Result:
-    """Train until the last step, on the cluster that this process is connected to."""
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
-    file_system, path = fsspec.url_to_fs(job.run)
-    storage, _, name = path.rstrip("/").rpartition("/")
-    trainer = ray.train.torch.TorchTrainer(
-        train_loop,
-        train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=job.workers, use_gpu=use_gpu, resources_per_worker={"CPU": job.threads, "GPU": int(use_gpu)}
-        ),
-        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the older version's, which lacks logging
-            name=name,
-            storage_path=storage,
-            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)),
-            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=3),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    )
-    return trainer.fit()
-
-
-def train_loop(settings: dict[str, Any]) -> None:
-    """What every Ray Train worker runs."""
-    job: TrainFlags = settings["job"]
-    _log_from_worker()
-    rank, device = ray.train.get_context().get_world_rank(), ray.train.torch.get_device()
-    torch.set_num_threads(job.threads)
-    torch.manual_seed(job.config.seed)
-    vocabulary = Vocabulary.load(job.vocabulary)
-    state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
-    if job.compile:
-        state.model.compile_networks()
-    source = JudgeSource(job.clip, job.clip_weights, job.perceptual_weights)
-    judges = load_judges(source, vocabulary, job.config.objective.semantic_weight > 0, device)
-    objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
-    plan = _plan(job, rank, ray.train.get_context().get_world_size())
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            saved = torch.load(os.path.join(folder, STATE_FILE), map_location=device, weights_only=True)
-        state.load_state_dict(saved, plan.order)
-    progress = Progress(job.run, job.config, state, rank, _validation(job, rank, device), plan.index.samples)
-    for batch in batches(plan, state.seen):
-        if state.step >= job.config.steps:
-            break
-        result = train_step(state, objective, batch.to(device), job.config)
-        progress.update(result, batch.keys)
-        last, found = state.step == job.config.steps, []
-        if last or state.step % job.log_every == 0:
-            found = progress.log(result.terms)
-        sick = job.abort_on == "collapse" and bool(found)
-        if last or sick or state.step % job.checkpoint_every == 0:
-            progress.checkpoint(plan.order, "; ".join(found) if sick else "")
-        if sick:
-            return
-
-
-def _log_from_worker() -> None:
-    """Lines of ours alone: Ray's loggers tell of every report, and open_clip of every file."""
-    handler = logging.StreamHandler(sys.stderr)
-    for other in (logging.getLogger(), logging.getLogger("ray.train")):
-        other.setLevel(logging.WARNING)
-    for package in (logging.getLogger("jobs"), logging.getLogger("spae")):
-        package.setLevel(logging.INFO)
-        package.handlers, package.propagate = [handler], False  # open_clip gives the root logger a handler too
-
-
-def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
-    config = job.config
-    guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
-    return BatchPlan(
-        index=load_index(job.shards),
-        data=config.data,
-        input_size=config.model.input_size,
-        draws=sum(config.model.layer_sizes[:guided]),
-        seed=config.seed,
-        rank=rank,
-        ranks=ranks,
-        loader_workers=job.loader_workers,
-    )
-
-
-def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:
-    if rank != 0 or job.val_shards is None:
-        return None
-    samples = (sample for shard in load_index(job.val_shards).shards for sample in read_samples(shard.url))
-    media = [sample.media for sample in itertools.islice(samples, _VALIDATION_PICTURES)]
-    return load_pictures(media, job.config.model.input_size).to(device)
 
 
 def _absolute_file(weights: str | None) -> str | None:

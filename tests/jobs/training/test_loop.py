@@ -1,0 +1,46 @@
+"""The loop of one worker, in this process."""
+
+import logging
+
+import pytest
+import ray.train
+import ray.train.torch
+import torch
+
+from jobs import train
+from jobs.training.loop import train_loop
+from jobs.training.run_folder import read_history
+from tests import tiny_spae
+
+LOGGERS = ("", "ray.train", "jobs", "spae")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """A worker's process logs its own way; this one goes on."""
+    found = [logging.getLogger(name) for name in LOGGERS]
+    kept = [(one.level, one.handlers, one.propagate) for one in found]
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for one, (level, handlers, propagate) in zip(found, kept, strict=True):
+        one.setLevel(level)
+        one.handlers, one.propagate = handlers, propagate
+
+
+def run(folder, name, *flags, steps=4):
+    """Train in this process; the run folder."""
+    inputs = ["--shards", f"{folder}/train", "--vocabulary", f"{folder}/vocabulary", "--run", f"{folder}/{name}"]
+    more = ["--steps", str(steps), *tiny_spae.SMALL_DIGITS, "--log-every", "2", "--checkpoint-every", "2", *flags]
+    job = train.prepare(train.parse_flags(["digits-32", *inputs, *more]))
+    local = ray.train.ScalingConfig(num_workers=0)
+    ray.train.torch.TorchTrainer(train_loop, train_loop_config={"job": job}, scaling_config=local).fit()
+    return f"{folder}/{name}"
+
+
+def test_the_history_holds_a_row_a_line_and_the_validation(folder):
+    history = read_history(run(folder, "whole", "--val-shards", f"{folder}/val"))
+    assert [row["step"] for row in history] == [2, 4]
+    assert all(row["validation_psnr"] > 5 for row in history)
+    assert {"pixel", "latent_radius/5", "perplexity/1", "top_share/5", "words/5", "skipped"} <= set(history[0])
+    assert "epoch_words/5" in history[1]

@@ -2,8 +2,8 @@
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
 
-A rerun skips what is done: tables by the same model from the same shards. Two stages scale apart, tasks that decode and
-actors that hold the model; one row between them is one shard.
+A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
+model scale apart; one row between them is one shard.
 """
 
 import dataclasses
@@ -23,8 +23,11 @@ import torch
 import tyro
 
 from jobs.cluster import connect
+from jobs.tokens.decoding import decode_row
+from jobs.tokens.encoding import ShardEncoder
+from jobs.tokens.job import TokenJob
+from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
 from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, warn_of_mixture
-from jobs.tokens.stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard
 from spae.data.publishing import absolute, join, publish
 from spae.data.records import ERRORS_FOLDER, load_index
 from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
@@ -94,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
     try:
         publish(join(job.output, VOCABULARY_FILE), model.vocabulary.words_parquet())
-        outcomes = list(tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.samples))
+        done = tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.shard.samples)
+        outcomes = list(done)
         return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -124,15 +128,15 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     return plan, job
 
 
-def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[ShardOutcome]:
-    """Run the two stages on the cluster; yields what became of each shard, in the order in which they finish."""
+def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:
+    """Decode and encode on the cluster; yields what became of each shard, in the order in which they finish."""
     if not plan.todo:
         return
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # else it says that the bars are off
     rows = ray.data.from_items([dataclasses.asdict(shard) for shard in plan.todo], override_num_blocks=len(plan.todo))
-    outcomes = rows.map(functools.partial(decode_shard, job=job), num_cpus=flags.decoder_cpus).map(
+    outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
         ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
         fn_constructor_args=[job],
         compute=ray.data.ActorPoolStrategy(size=flags.workers),
@@ -140,9 +144,9 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[S
         num_gpus=1 if flags.device == "cuda" else None,
     )
     for row in outcomes.iter_rows():
-        outcome = ShardOutcome(**row)
-        if outcome.failure:
-            logger.error("%s gets no table: %s", outcome.shard, outcome.failure)
+        outcome: Outcome = from_row(row)
+        if isinstance(outcome, FailedShard):
+            logger.error("%s gets no table: %s", outcome.shard.name, outcome.reason)
         yield outcome
 
 
@@ -187,16 +191,14 @@ def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
     )
 
 
-def _report(
-    plan: TokenPlan, job: TokenJob, outcomes: Sequence[ShardOutcome], max_error_share: float, seconds: float
-) -> int:
+def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
     """Write the manifest from the tables as they stand, print the counts, judge."""
     tables = {name: table for name, table in find_token_tables(job.output).items() if table.footer is not None}
     publish_manifest(job.output, tables)
     footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
     missing = [shard.name for shard in plan.todo if shard.name not in tables]
     samples, errors = (sum(getattr(footer, name) for footer in footers) for name in ("samples", "errors"))
-    written = sum(outcome.samples - outcome.errors for outcome in outcomes if not outcome.failure)
+    written = sum(one.shard.samples - one.errors for one in outcomes if isinstance(one, TokenizedShard))
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
         *(plan.samples, written, plan.samples - written, sum(shard.samples for shard in plan.done)),

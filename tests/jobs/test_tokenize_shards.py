@@ -18,6 +18,7 @@ import torch
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
+from jobs.tokens.messages import TokenizedShard
 from spae.data.publishing import TEMPORARY_MARK
 from spae.data.records import load_index
 from spae.data.token_table import find_token_tables, read_token_table, token_schema
@@ -126,7 +127,7 @@ def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
 
 def test_two_workers_and_one_process_give_the_same_words(tables, model, split, tmp_path):
     for shard in reversed(load_index(split).shards):
-        assert tokenize_shard(token_job(model, tmp_path), shard)["failure"] == ""
+        assert isinstance(tokenize_shard(token_job(model, tmp_path), shard), TokenizedShard)
     assert _words(tmp_path) == _words(tables)
 
 

@@ -7,48 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.tokens.plan import footer_identity, make_plan
-from jobs.tokens.stages import ShardEncoder, decode_shard
 from spae.data.publishing import read_bytes
 from spae.data.records import load_index
 from spae.data.token_table import FoundTokenTable, find_token_tables, open_token_table, publish_manifest
 from tests import tiny_spae
-from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_footer, token_job, tokenize_shard, tokenize_split
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    """Three shards; the third sample of the second cannot be decoded."""
-    shards = [samples(count, seed) for seed, count in enumerate((9, 5, 7))]
-    shards[1][2] = (shards[1][2][0], b"broken", 1)
-    return write_split(tmp_path_factory.mktemp("split"), shards)
-
-
-def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_path, monkeypatch):
-    shard = load_index(split).shards[1]
-    tokenize_shard(token_job(model, tmp_path / "block"), shard)
-    monkeypatch.setattr("jobs.tokens.stages.BLOCK_BYTES", 4 * 16 * 16 * 3)  # one batch at a time
-    job = token_job(model, tmp_path / "parts")
-    row = decode_shard(dataclasses.asdict(shard), job)
-    assert row["pictures"] == ""
-    assert ShardEncoder(job)(row)["errors"] == 1
-    name = "test-000001.parquet"
-    assert (tmp_path / "block" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
-
-
-def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):
-    job = dataclasses.replace(token_job(model, tmp_path), model_fingerprint="0" * 64)
-    with pytest.raises(ValueError, match="was 0000"):
-        ShardEncoder(job)
-
-
-def test_old_dead_letters_go_when_a_shard_is_sound(model, split, tmp_path):
-    shards = load_index(split).shards
-    stale = tmp_path / "errors" / f"{shards[0].name}.jsonl"
-    stale.parent.mkdir()
-    stale.write_text("{}\n")
-    tokenize_shard(token_job(model, tmp_path), shards[0])
-    assert not stale.exists()
 
 
 def test_only_whole_tables_of_ours_count(tmp_path, split):

@@ -16,13 +16,15 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jobs.cluster import connect
+from jobs.paths import place
+from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
-from jobs.training.launch import train_on_cluster
-from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record
+from jobs.training.launch import TrainingError, train_on_cluster, worker_resources
+from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record, storage
 from spae.ablations import ABLATIONS
 from spae.config import ObjectiveConfig, TrainConfig
-from spae.data.publishing import absolute, join, publish, read_bytes
+from spae.data.publishing import join, publish, read_bytes
 from spae.presets import PRESETS
 from spae.vocabulary import Vocabulary
 
@@ -57,7 +59,11 @@ class TrainFlags:
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
     while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
     workers: int = 1
-    """Ray Train workers, one process and one GPU (if there are any) each."""
+    """Ray Train workers, one process and (on cuda) one GPU each."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs when the job begins; the log says which. Never changed after that."""
+    wait_for_resources: float = 1_800.0
+    """Seconds to wait for an autoscaler, or for other jobs to end, until there is room for all workers."""
     threads: int = 1
     """Processor threads a worker."""
     compile: bool = False
@@ -71,11 +77,11 @@ class TrainFlags:
     abort_on: Literal["never", "collapse"] = "never"
     """collapse: stop after an epoch whose codebook is sick, with a checkpoint."""
     max_failures: int = 3
-    """Worker failures after which the run is given up; each resumes from the last checkpoint."""
+    """Failures in a row without a new checkpoint after which the run is given up, -1 for never; each resumes."""
     ray_address: str | None = None
     """Cluster to use; RAY_ADDRESS counts too, and without either a local one is started."""
     replace: bool = False
-    """Delete what the run folder holds and begin anew."""
+    """Delete a run of other settings that the run folder holds; one of the same settings continues."""
     dry_run: bool = False
     """Print what would be trained and stop."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -90,20 +96,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             return 0
         if read_bytes(join(job.run, FINISHED_FILE)) is None:
-            connect(flags.ray_address, num_cpus=max(os.cpu_count() or 1, flags.workers * flags.threads + 1))
-            result = train_on_cluster(job, flags.workers, flags.max_failures)
-            stopped = (result.metrics or {}).get("stopped")
-            if result.error is not None or stopped:
-                logger.error("training failed: %s", result.error or stopped)
-                return 1
-            publish(join(job.run, FINISHED_FILE), json.dumps(result.metrics).encode())
+            _train(job, flags)
     except ValueError as error:
         logger.error("%s", error)
         return 2
+    except (ResourcesError, TrainingError) as error:
+        logger.error("training failed: %s", error)
+        return 1
     logger.info(
         "trained %d steps; export with: python -m jobs.export --run %s --output FOLDER", job.config.steps, job.run
     )
     return 0
+
+
+def _train(job: TrainJob, flags: TrainFlags) -> None:
+    cpus = max(os.cpu_count() or 1, flags.workers * flags.threads + 1)
+    may_grow = connect(flags.ray_address, num_cpus=cpus)
+    job = dataclasses.replace(job, device=choose_device(flags.device))
+    wait_for_room(flags.workers, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
+    metrics = train_on_cluster(job, flags.workers, flags.max_failures)
+    if stopped := metrics.get("stopped"):
+        raise TrainingError(stopped)
+    publish(join(job.run, FINISHED_FILE), json.dumps(metrics).encode())
 
 
 def parse_flags(arguments: Sequence[str] | None) -> TrainFlags:
@@ -128,11 +142,12 @@ def prepare(flags: TrainFlags) -> TrainJob:
     config = _configure(flags, vocabulary)
     job = TrainJob(
         config=config,
-        shards=absolute(flags.shards),
-        val_shards=flags.val_shards and absolute(flags.val_shards),
-        vocabulary=absolute(flags.vocabulary),
+        shards=place("--shards", flags.shards),
+        val_shards=flags.val_shards and place("--val-shards", flags.val_shards),
+        vocabulary=place("--vocabulary", flags.vocabulary),
         judges=_judges(flags, config.objective, vocabulary),
-        run=absolute(flags.run),
+        run=place("--run", flags.run),
+        device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
         **{name: getattr(flags, name) for name in _PASSED_ON},
     )
     index = job.plan(rank=0, ranks=flags.workers).index
@@ -141,6 +156,7 @@ def prepare(flags: TrainFlags) -> TrainJob:
         "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
         *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
+    storage(job.run)
     if not flags.dry_run:
         claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index), replace=flags.replace)
     return job
@@ -151,9 +167,9 @@ def _judges(flags: TrainFlags, objective: ObjectiveConfig, vocabulary: Vocabular
     judged = _needs_clip(flags, objective, vocabulary)
     weights = flags.perceptual_weights if objective.perceptual_weight else None
     return JudgeSource(
-        clip=_absolute_clip(flags.clip) if judged and flags.clip else None,
-        clip_weights=_absolute_file(flags.clip_weights),
-        perceptual_weights=_absolute_file(weights),
+        clip=_clip(flags.clip) if judged and flags.clip else None,
+        clip_weights=_weights("--clip-weights", flags.clip_weights),
+        perceptual_weights=_weights("--perceptual-weights", weights),
     )
 
 
@@ -189,15 +205,15 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
     return dataclasses.replace(config, model=model)
 
 
-def _absolute_file(weights: str | None) -> str | None:
+def _weights(flag: str, weights: str | None) -> str | None:
     """A weights file from any working directory; a tag stays as it is."""
-    return os.path.abspath(weights) if weights and os.path.exists(weights) else weights
+    return place(flag, weights) if weights and os.path.exists(weights) else weights
 
 
-def _absolute_clip(name: str) -> str:
+def _clip(name: str) -> str:
     """The same CLIP from any working directory."""
     schema, _, folder = name.partition(":")
-    return f"{schema}:{os.path.abspath(folder)}" if schema == "local-dir" else name
+    return f"{schema}:{place('--clip', folder)}" if schema == "local-dir" else name
 
 
 if __name__ == "__main__":

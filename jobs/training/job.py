@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.resources import Device
 from jobs.training.judges import JudgeSource
 from spae.config import TrainConfig
 from spae.data.loader import BatchPlan
@@ -20,6 +21,8 @@ class TrainJob:
     vocabulary: str
     judges: JudgeSource
     run: str
+    device: Device
+    """What every worker must compute on."""
     threads: int
     """Processor threads a worker."""
     compile: bool

@@ -31,6 +31,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     job: TrainJob = settings["job"]
     _log_from_worker()
     context, device = ray.train.get_context(), ray.train.torch.get_device()
+    if device.type != job.device:
+        raise ValueError(f"a worker is to compute on {job.device} and finds {device}; is CUDA sound on its machine?")
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.config.seed)
     vocabulary = Vocabulary.load(job.vocabulary)

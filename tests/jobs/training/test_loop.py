@@ -28,19 +28,29 @@ def _own_logging():
         one.handlers, one.propagate = handlers, propagate
 
 
-def run(folder, name, *flags, steps=4):
-    """Train in this process; the run folder."""
+def prepared(folder, name, *flags, steps=4):
+    """The job of a training."""
     inputs = ["--shards", f"{folder}/train", "--vocabulary", f"{folder}/vocabulary", "--run", f"{folder}/{name}"]
     more = ["--steps", str(steps), *tiny_spae.SMALL_DIGITS, "--log-every", "2", "--checkpoint-every", "2", *flags]
-    job = train.prepare(train.parse_flags(["digits-32", *inputs, *more]))
+    return train.prepare(train.parse_flags(["digits-32", *inputs, *more]))
+
+
+def run(job):
+    """Train in this process; the run folder."""
     local = ray.train.ScalingConfig(num_workers=0)
     ray.train.torch.TorchTrainer(train_loop, train_loop_config={"job": job}, scaling_config=local).fit()
-    return f"{folder}/{name}"
+    return job.run
 
 
 def test_the_history_holds_a_row_a_line_and_the_validation(folder):
-    history = read_history(run(folder, "whole", "--val-shards", f"{folder}/val"))
+    history = read_history(run(prepared(folder, "whole", "--val-shards", f"{folder}/val")))
     assert [row["step"] for row in history] == [2, 4]
     assert all(row["validation_psnr"] > 5 for row in history)
     assert {"pixel", "latent_radius/5", "perplexity/1", "top_share/5", "words/5", "skipped"} <= set(history[0])
     assert "epoch_words/5" in history[1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the worker finds CUDA")
+def test_a_worker_that_finds_no_cuda_does_not_train_on_its_cpu(folder):
+    with pytest.raises(ValueError, match="a worker is to compute on cuda and finds cpu"):
+        run(prepared(folder, "cuda", "--device", "cuda"))

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jobs.training.run_folder import HISTORY_FILE, read_history
 from jobs.training.usage import EpochHealth
 from spae.codebook.usage import LayerUsage
-from spae.collectives import Terms
+from spae.collectives import Terms, average_terms, world_size
 from spae.config import TrainConfig
+from spae.data.batch import Batch
 from spae.data.publishing import join, publish
 from spae.training.step import StepResult
 from spae.training.telemetry import suspects
@@ -63,24 +65,36 @@ class TrainingLog:
 
     def _restart(self, step: int) -> None:
         self._skipped: Tensor | float = 0.0
+        self._undecodable = 0
         self._doubtful: list[_Doubt] = []
         self._started, self._first_step = time.monotonic(), step
 
-    def update(self, result: StepResult, keys: Sequence[str]) -> None:
+    def update(self, result: StepResult, batch: Batch) -> None:
         """Take note of a step on this worker's samples, without waiting for the device."""
         self._skipped = self._skipped + result.terms["skipped"]
-        self._doubtful.append(_Doubt(result.loss_finite, result.samples_finite, result.terms["culprits"], keys))
+        self._doubtful.append(_Doubt(result.loss_finite, result.samples_finite, result.terms["culprits"], batch.keys))
+        self._undecodable += batch.undecodable
 
     def line(self, step: int, terms: Terms, usage: Sequence[LayerUsage]) -> None:
-        """One line and one row of the history after a step; `usage` is that of this worker's samples since the last."""
+        """One line and one row of the history after a step; every worker must call it.
+
+        Args:
+            step: number of the step.
+            terms: what it told.
+            usage: of each layer, by this worker's samples since the last line.
+        """
+        undecodable = torch.tensor(float(self._undecodable), device=terms["skipped"].device)
+        undecodable = average_terms({"undecodable": undecodable})["undecodable"] * world_size()
         for doubt in self._doubtful:
             doubt.warn()
         if self.first:
-            self.history.append(self._row(step, terms, usage))
+            self.history.append(self._row(step, terms | {"undecodable": undecodable}, usage))
             logger.info("%s", self._line(self.history[-1], len(usage)))
             if skipped := int(self._skipped):
                 steps = step - self._first_step
                 logger.warning("%d of %d steps were skipped: a loss or gradient was not finite", skipped, steps)
+            if lost := round(float(undecodable)):
+                logger.warning("%d samples could not be decoded since the last line; grey stood in for them", lost)
         self._restart(step)
 
     def _row(self, step: int, terms: Terms, usage: Sequence[LayerUsage]) -> dict[str, Any]:

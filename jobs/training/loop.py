@@ -58,7 +58,7 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
             return
         result = train_step(state, objective, batch.to(state.model.device), job.config)
         usage.update(result.quantized.tokens)
-        log.update(result, batch.keys)
+        log.update(result, batch)
         last, health = state.step == job.config.steps, None
         if last or state.step % job.log_every == 0:
             log.line(state.step, result.terms, usage.take_recent())

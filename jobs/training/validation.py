@@ -1,6 +1,7 @@
 """Validation: the PSNR of all layers on the first pictures of a split."""
 
 import itertools
+import logging
 import math
 
 import torch
@@ -8,18 +9,32 @@ from torch import Tensor
 from torch.nn import functional
 
 from spae.data.augmentation import load_pictures
+from spae.data.media import MediaError
 from spae.data.records import load_index
 from spae.data.tar import read_samples
 from spae.model import SPAE, unit_pixels
+
+logger = logging.getLogger(__name__)
 
 PICTURES = 256
 """Pictures to validate on; held in memory by the first worker."""
 
 
 def load_validation(shards: str, size: tuple[int, ...], most: int = PICTURES) -> Tensor:
-    """The first pictures of a split, uint8 (B, 3, *S)."""
+    """The first pictures of a split, uint8 (B, 3, *S); those that cannot be decoded are named and left out.
+
+    ValueError where none is left, or a shard is damaged.
+    """
     samples = (sample for shard in load_index(shards).shards for sample in read_samples(shard.url))
-    return load_pictures([sample.media for sample in itertools.islice(samples, most)], size)
+    pictures = []
+    for sample in itertools.islice(samples, most):
+        try:
+            pictures.append(load_pictures([sample.media], size))
+        except MediaError as error:
+            logger.warning("validation leaves out sample %s, which cannot be decoded (%s)", sample.key, error)
+    if not pictures:
+        raise ValueError(f"{shards} holds no picture to validate on among its first {most} samples")
+    return torch.cat(pictures)
 
 
 @torch.no_grad()

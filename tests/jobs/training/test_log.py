@@ -3,6 +3,7 @@ import torch
 from jobs.training.log import TrainingLog
 from jobs.training.run_folder import read_history
 from jobs.training.usage import UsageMeter
+from spae.data.batch import Batch
 from spae.pyramid import TokenPyramid
 from spae.quantizers import Quantized
 from spae.training.step import StepResult
@@ -17,15 +18,16 @@ class Told:
         self.usage = UsageMeter(tiny_spae.model(), samples, 0)
         self.step = 0
 
-    def take(self, words, *, finite=True, keys=("a", "b")):
+    def take(self, words, *, finite=True, keys=("a", "b"), undecodable=0):
         """A step whose every word is drawn from `words`."""
         layers = tuple(torch.tensor(words).repeat(99)[: 2 * h * w].view(2, h, w) for h, w in tiny_spae.CONFIG.grids)
         quantized = Quantized(torch.zeros(1), TokenPyramid(layers), (), ())
         self.terms = {f"latent_radius/{number}": torch.tensor(1.0) for number in range(1, 5)}
         self.terms |= {"pixel": torch.tensor(0.1), "commitment": torch.tensor(1.0), "repeats": torch.tensor(0.1)}
         self.terms |= {"skipped": torch.tensor(float(not finite)), "culprits": torch.tensor(float(not finite))}
+        batch = Batch(torch.zeros(2, 3, 16, 16), torch.zeros(2, 0), keys, (0, 1), undecodable)
         self.usage.update(quantized.tokens)
-        self.log.update(StepResult(self.terms, quantized, torch.tensor(finite), torch.tensor([finite, True])), keys)
+        self.log.update(StepResult(self.terms, quantized, torch.tensor(finite), torch.tensor([finite, True])), batch)
         self.step += 1
 
     def line(self):
@@ -83,3 +85,14 @@ def test_rows_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
     assert read_history(str(tmp_path))[-1]["validation_psnr"] == 20
     resumed = TrainingLog(str(tmp_path), tiny_spae.TRAINING, 2, 0)
     assert [row["step"] for row in resumed.history] == [1, 2]
+
+
+def test_undecodable_samples_are_counted_by_line(tmp_path, caplog):
+    told = Told(tmp_path)
+    told.take([1, 2], undecodable=1)
+    told.take([1, 2], undecodable=2)
+    told.line()
+    assert "3 samples could not be decoded since the last line" in caplog.text
+    told.take([1, 2])
+    told.line()
+    assert [row["undecodable"] for row in told.log.history] == [3, 0]

@@ -1,6 +1,7 @@
 """The loop of one worker, in this process."""
 
 import logging
+import weakref
 
 import pytest
 import ray.train
@@ -8,8 +9,12 @@ import ray.train.torch
 import torch
 
 from jobs import train
+from jobs.training.checkpoint import restore
 from jobs.training.loop import train_loop
 from jobs.training.run_folder import read_history
+from spae.model import SPAE
+from spae.training.state import TrainState
+from spae.vocabulary import Vocabulary
 from tests import tiny_spae
 
 LOGGERS = ("", "ray.train", "jobs", "spae")
@@ -54,3 +59,23 @@ def test_the_history_holds_a_row_a_line_and_the_validation(folder):
 def test_a_worker_that_finds_no_cuda_does_not_train_on_its_cpu(folder):
     with pytest.raises(ValueError, match="a worker is to compute on cuda and finds cpu"):
         run(prepared(folder, "cuda", "--device", "cuda"))
+
+
+def test_what_a_resume_reads_is_not_held_through_the_training(folder, monkeypatch):
+    """A checkpoint is four times the networks: what the state does not keep of it must go."""
+    job, read, load = prepared(folder, "resumed"), [], torch.load
+
+    def remember(*arguments, **options):
+        saved = load(*arguments, **options)
+        read.extend(weakref.ref(saved[part][name]) for part in ("model", "average") for name in saved[part])
+        return saved
+
+    state = TrainState.create(job.config, SPAE(job.config.model, Vocabulary.load(job.vocabulary)))
+    plan = job.plan(0, 1)
+    torch.save(state.state_dict(plan.order.position(0)), f"{job.run}/state.pt")
+    monkeypatch.setattr(torch, "load", remember)
+    checkpoint = ray.train.Checkpoint.from_directory(job.run)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: checkpoint)
+    restore(state, plan.order)
+    assert read
+    assert [one for one in read if one() is not None] == []

@@ -1,9 +1,16 @@
 import dataclasses
 
+import fsspec
 import pytest
 
 from jobs.training.run_folder import RunRecord, claim_run, storage
 from tests import tiny_spae
+
+
+@pytest.fixture
+def anonymous(monkeypatch):
+    """Google's store, without a search for credentials."""
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def test_a_record_that_cannot_be_read_is_refused_and_replaced_on_request(tmp_pat
 
 
 @pytest.mark.parametrize("run", ["memory://bucket", "memory://bucket/", "gs://bucket", "gs://bucket/", "/", "/run"])
-def test_a_whole_bucket_is_no_run_folder(run):
+def test_a_whole_bucket_is_no_run_folder(run, anonymous):
     with pytest.raises(ValueError, match=r"leaves no folder for the run; give one below it, such as \S*/runs/first"):
         storage(run)
 
@@ -48,5 +55,5 @@ PARTS = {"gs://bucket/a/b": ("bucket/a", "b"), "/data/runs/b/": ("/data/runs", "
 
 
 @pytest.mark.parametrize("run", PARTS)
-def test_the_parts_of_a_run_folder(run):
+def test_the_parts_of_a_run_folder(run, anonymous):
     assert storage(run)[1:] == PARTS[run]

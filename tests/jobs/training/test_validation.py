@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from jobs.training.validation import validation_psnr
+from jobs.training.validation import load_validation, validation_psnr
 from spae.model import unit_pixels
 from tests import tiny_spae
+from tests.tiny_shards import samples, write_split
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10, 64])
@@ -20,3 +21,23 @@ def test_no_more_than_a_batch_passes_through_the_model():
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     validation_psnr(model, torch.zeros(10, 3, 16, 16, dtype=torch.uint8), 4)
     assert seen == [4, 4, 2]
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_and_left_out(tmp_path, caplog):
+    split = samples(4)
+    split[1] = (split[1][0], b"broken", 1)
+    url = write_split(tmp_path / "val", [split])
+    assert load_validation(url, (16, 16)).shape == (3, 3, 16, 16)
+    assert f"validation leaves out sample {split[1][0]}, which cannot be decoded (no image" in caplog.text
+    assert load_validation(url, (16, 16), most=2).shape == (1, 3, 16, 16)
+
+
+def test_a_damaged_shard_or_no_picture_at_all_is_one_clear_error(tmp_path):
+    url = write_split(tmp_path / "val", [samples(4)])
+    tar = tmp_path / "val/test-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:700])
+    with pytest.raises(ValueError, match=r"test-000000\.tar is damaged: .*pipelines\.verify"):
+        load_validation(url, (16, 16))
+    url = write_split(tmp_path / "none", [[("a", b"broken", 1)]])
+    with pytest.raises(ValueError, match="holds no picture to validate on"):
+        load_validation(url, (16, 16))

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResourcesError(RuntimeError):
-    """The cluster did not come to have what a job needs."""
+    """The cluster did not come to have what a job needs within the time given."""
 
 
 def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Device:
@@ -46,7 +46,8 @@ def wait_for_room(workers: int, each: Mapping[str, float], seconds: float, *, ma
         may_grow: whether nodes may join the cluster; where not, and all of it is too little, nothing is waited for.
 
     Raises:
-        ResourcesError: that room is not there, or not in time; the message names what is and the remedy.
+        ValueError: there cannot be room; like the other it names what there is, and the remedy.
+        ResourcesError: there was none in time.
     """
     wanted = {name: amount for name, amount in each.items() if amount}
     shown = f"{workers} workers of {', '.join(f'{amount:g} {name}' for name, amount in wanted.items())} each"
@@ -55,7 +56,7 @@ def wait_for_room(workers: int, each: Mapping[str, float], seconds: float, *, ma
     enough = all(has[name] >= workers * amount - 1e-6 for name, amount in wanted.items())
     remedy = "ask for fewer --workers, or another --device"
     if not enough and not may_grow:
-        raise ResourcesError(f"the cluster has {has}, too little for {shown}; {remedy}")
+        raise ValueError(f"the cluster has {has}, too little for {shown}; {remedy}")
     group = placement_group([wanted] * workers)
     try:
         if group.wait(1):

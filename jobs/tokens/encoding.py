@@ -1,13 +1,14 @@
-"""Encoding a decoded shard where the model is, and publishing its table; importable without Ray."""
+"""Encoding a decoded shard where the model is, and publishing its table."""
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from jobs.retries import persistently
+from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
     DecodedShard,
@@ -24,7 +25,7 @@ from spae import __version__
 from spae.data.publishing import delete, join, publish
 from spae.data.records import ERRORS_FOLDER, ShardInfo
 from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
-from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids, read_pictures
+from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
@@ -40,7 +41,7 @@ class ShardEncoder:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         self.job = job
-        self.model = SPAE.from_pretrained(job.model, job.device)
+        self.model = persistently(f"loading {job.model}", lambda: SPAE.from_pretrained(job.model, job.device))
         if self.model.fingerprint != job.model_fingerprint:
             raise ValueError(
                 f"{job.model} was {job.model_fingerprint} when the job began and is {self.model.fingerprint} now; "
@@ -57,11 +58,10 @@ class ShardEncoder:
             return decoding
         shard = decoding.shard
         try:
-            rows, errors = self._encode(decoding)
-        except (OSError, ValueError) as error:
+            rows, errors = persistently(f"encoding {shard.name}", lambda: self._encode(decoding))
+            persistently(f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors))
+        except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
-        publish_errors(self.job.output, shard, errors)
-        write_token_table(token_table_url(self.job.output, shard.name), rows, self._footer(shard, len(errors)))
         return TokenizedShard(shard, len(errors))
 
     def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
@@ -84,8 +84,11 @@ class ShardEncoder:
         if isinstance(decoding, DecodedShard):
             yield decoding.pictures
             return
-        batches = max(1, self.job.block_bytes // (self.job.batch * 3 * math.prod(self.job.input_size)))
-        yield from read_pictures(decoding.shard, self.job.input_size, batches * self.job.batch)
+        yield from decode_parts(decoding.shard, self.job)
+
+    def _publish(self, shard: ShardInfo, rows: TokenRows, errors: list[Undecodable]) -> None:
+        publish_errors(self.job.output, shard, errors)
+        write_token_table(token_table_url(self.job.output, shard.name), rows, self._footer(shard, len(errors)))
 
     def _footer(self, shard: ShardInfo, errors: int) -> TokenTableFooter:
         return TokenTableFooter(

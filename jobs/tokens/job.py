@@ -14,5 +14,7 @@ class TokenJob:
     input_size: tuple[int, ...]
     batch: int
     device: str
+    decoder_cpus: float = 0.25
+    """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28
-    """A shard that decodes to more is not passed between processes at once."""
+    """A shard that decodes to more is not passed between processes at once but in parts, which are no more together."""

@@ -55,23 +55,41 @@ class DecodedPictures:
 def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[DecodedPictures]:
     """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
 
+    ValueError as in `read_whole`.
+    """
+    yield from _parts(read_whole(shard), _sides(size), most or max(shard.samples, 1))
+
+
+def read_whole(shard: ShardInfo) -> Iterator[Sample]:
+    """All samples of a shard, in tar order.
+
     ValueError where the tar is damaged, or at its end turns out not to be the one of the index.
     """
-    if len(size) != 2:
-        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
     found = 0
     with fsspec.open(shard.url, "rb") as file:
         stream = _Hashing(file)
-        samples = samples_of(cast(IO[bytes], stream), shard.url)
-        for part in _parts(samples, (size[0], size[1]), most or max(shard.samples, 1)):
-            found += len(part.keys) + len(part.errors)
-            yield part
+        for sample in samples_of(cast(IO[bytes], stream), shard.url):
+            found += 1
+            yield sample
         stream.finish()
     if stream.digest.hexdigest() != shard.sha256 or found != shard.samples:
         raise ValueError(
             f"{shard.url} holds {found} samples with sha256 {stream.digest.hexdigest()}, and its index says "
             f"{shard.samples} with {shard.sha256}; {MEND}"
         )
+
+
+def decode_pictures(samples: Sequence[Sample], size: tuple[int, ...]) -> DecodedPictures:
+    """Decode consecutive samples of a shard, cropped to `size` (height, width)."""
+    sides = _sides(size)
+    parts = list(_parts(iter(samples), sides, len(samples) + 1))
+    return parts[0] if parts else _pictures([], [], [], sides)
+
+
+def _sides(size: tuple[int, ...]) -> tuple[int, int]:
+    if len(size) != 2:
+        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
+    return size[0], size[1]
 
 
 def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:

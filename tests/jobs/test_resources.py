@@ -8,8 +8,10 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 
+from jobs import tokenize_shards
 from jobs.cluster import connect
 from jobs.resources import ResourcesError, choose_device, wait_for_room
+from jobs.tokenize_shards import TokenizeFlags
 from tests.jobs.conftest import short_folder
 
 
@@ -30,9 +32,7 @@ def test_auto_takes_the_gpus_that_are_there_and_says_so(cluster, caplog):
 
 def test_too_little_of_a_cluster_that_cannot_grow_is_one_error_at_once(cluster):
     began = time.monotonic()
-    with pytest.raises(
-        ResourcesError, match=r"has \{'CPU': 2.0, 'GPU': 1.0\}, too little for 2 workers of 1 CPU, 1 GPU"
-    ):
+    with pytest.raises(ValueError, match=r"has \{'CPU': 2.0, 'GPU': 1.0\}, too little for 2 workers of 1 CPU, 1 GPU"):
         wait_for_room(2, {"CPU": 1, "GPU": 1}, 600, may_grow=False)
     assert time.monotonic() - began < 5
 
@@ -52,6 +52,16 @@ def test_resources_in_use_are_waited_for_and_left_free(cluster, caplog):
     wait_for_room(1, {"CPU": 1, "GPU": 1}, 60, may_grow=False)
     assert "they are in use" in caplog.text
     wait_for_room(1, {"CPU": 1, "GPU": 1}, 60, may_grow=False)
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(None, False), (0.2, True)])
+def test_tokenizing_takes_the_gpus_that_are_there(cluster, caplog, patience, waits):
+    caplog.set_level("INFO")
+    places = {"model": "m", "input": "i", "output": "o"}
+    flags = TokenizeFlags(**places, device="cuda", workers=2, wait_for_resources=patience)
+    assert tokenize_shards._fitting_workers(flags, may_grow=True) == 1
+    assert "the cluster has room for 1 of 2 workers" in caplog.text
+    assert ("waiting up to" in caplog.text) == waits
 
 
 @pytest.mark.slow

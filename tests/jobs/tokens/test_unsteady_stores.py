@@ -1,5 +1,9 @@
 """Tokenizing from and to Google's store, in its emulator behind a proxy that fails."""
 
+import os
+import subprocess
+import sys
+
 import fsspec
 import pytest
 
@@ -64,3 +68,22 @@ def test_a_table_that_cannot_be_published_fails_its_shard_alone(model, stored, u
     assert {type(one) for one in found} == {FailedShard}
     unsteady.period = 0
     assert {type(one) for one in tokenize(model, stored)} == {TokenizedShard}
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_status_1_and_all_tables_but_one(model, stored, unsteady):  # noqa: F811
+    """A run of its own: its workers try again for half a minute."""
+    unsteady.period, unsteady.part = 1, "test-000001.tar"
+    environment = {"FSSPEC_GS_TOKEN": "anon", "FSSPEC_GS_ENDPOINT_URL": os.environ["STORAGE_EMULATOR_HOST"]}
+    flags = ["--model", model, "--input", stored, "--output", "gs://bucket/tokens", "--max-error-share", "0.2"]
+    command = [sys.executable, "-m", "jobs.tokenize_shards", *flags]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert "test-000001 gets no table: Unavailable, 409" in done.stderr
+    assert "in 21, out 16, failed 5;" in done.stderr
+    assert "1 shards have no table: test-000001; mend them and rerun" in done.stderr
+    assert sorted(find_token_tables("gs://bucket/tokens")) == [NAMES[0], NAMES[2]]
+    unsteady.period = 0
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "in 5, out 4, failed 1; skipped 16 that were done" in done.stderr

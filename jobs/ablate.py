@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from jobs.ablation.table import markdown_tables
+from jobs.ablation.markdown import ablation_markdown
 from jobs.stages import Stage, run_stages
 from spae.ablations import ABLATIONS, PAPER_ROWS, RAW_TABLE_ROWS
 from spae.data.publishing import publish
@@ -87,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, ValueError) as error:
         logger.error("%s; the same command continues", error)
         return 1
-    table = markdown_tables(documents, flags.rows)
-    Path(flags.output, "table.md").write_text(table)
-    sys.stdout.write(table)
+    text = ablation_markdown(documents, flags.rows)
+    Path(flags.output, "table.md").write_text(text)
+    sys.stdout.write(text)
     return 0
 
 

@@ -19,8 +19,8 @@ _LEAN = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED"
 logger = logging.getLogger(__name__)
 
 
-def connect(address: str | None = None, **options: Any) -> None:
-    """Connect this process to Ray, once.
+def connect(address: str | None = None, **options: Any) -> bool:
+    """Connect this process to Ray, once; whether more nodes may join the cluster, as they never do one of our own.
 
     The cluster is `address`, else the one of RAY_ADDRESS (`ray job submit` sets it), else a new one on this machine
     that ends with the process. A Ray that merely happens to run here is never joined.
@@ -32,21 +32,23 @@ def connect(address: str | None = None, **options: Any) -> None:
     Raises:
         ValueError: nothing answers at the address.
     """
-    if ray.is_initialized():
-        return
     place = address or os.environ.get("RAY_ADDRESS") or "local"
-    if place == "local" or _LENT in os.environ:
+    ours = place == "local" or _LENT in os.environ
+    if ray.is_initialized():
+        return not ours
+    if ours:
         for name, value in _LEAN.items():
             os.environ.setdefault(name, value)
     if place == "local":
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, runtime_env=_QUIET, **options)
-        return
+        return False
     try:
         _probe(place)
         ray.init(address=place, logging_level=logging.WARNING, runtime_env=_QUIET if _LENT in os.environ else None)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"no Ray cluster answers at {place!r}: {error}; start one or leave the address out") from error
     logger.info("connected to the Ray cluster at %s with %s", place, ray.cluster_resources())
+    return not ours
 
 
 @contextlib.contextmanager

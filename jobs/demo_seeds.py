@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from jobs.demo import (
+from jobs.demos.digits import (
     DIGITS,
     DemoFlags,
     Training,

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from jobs.reporting.tables import comparison, score_document, text_table
+from jobs.reporting.comparison import compared_figures, comparison_text
+from jobs.reporting.scores import score_document
 from spae import __version__
 from spae.clip import load_clip, require_same_clip
 from spae.data.publishing import publish
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     document = {"protocol": _protocol(flags, index, model), **score_document(score, model)}
     publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
-    sys.stdout.write(text_table(comparison([document]), [index.name]))
+    sys.stdout.write(comparison_text(compared_figures([document]), [index.name]))
     logger.info("in %d, out %d, failed %d: %s", score.samples + score.errors, score.samples, score.errors, flags.output)
     if score.errors > flags.max_error_share * (score.samples + score.errors):
         logger.error("%d samples cannot be decoded, over --max-error-share %g", score.errors, flags.max_error_share)

@@ -2,8 +2,8 @@
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
 
-A rerun skips what is done: tables by the same model from the same shards. Two stages scale apart, tasks that decode and
-actors that hold the model; one row between them is one shard.
+A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
+model scale apart; one row between them is one shard.
 """
 
 import dataclasses
@@ -17,21 +17,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import fsspec
 import ray
 import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, warn_of_mixture
-from jobs.tokens.stages import ShardEncoder, ShardOutcome, TokenJob, decode_shard
-from spae.data.publishing import absolute, join, publish
+from jobs.paths import place, place_or_name
+from jobs.resources import CPU, GPU, ResourcesError, wait_for_room
+from jobs.retries import persistently
+from jobs.tokens.decoding import decode_row
+from jobs.tokens.encoding import ShardEncoder
+from jobs.tokens.job import TokenJob
+from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
+from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
+from spae.data.publishing import join, publish
 from spae.data.records import ERRORS_FOLDER, load_index
 from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
 from spae.model import SPAE
 from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 1_800.0  # seconds for a cluster to have its first nodes
+_FAILURES_IN_A_ROW = 32  # shards after which the trouble is not theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,7 @@ class TokenizeFlags:
     batch: int = 64
     """Pictures of every pass of the model; recorded in the tables."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """cuda reserves one GPU an actor."""
+    """cuda reserves one GPU an actor; this process itself needs none."""
     worker_cpus: float = 0.75
     """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
     decoder_cpus: float = 0.25
@@ -59,11 +67,14 @@ class TokenizeFlags:
     max_error_share: float = 0.01
     """Share of undecodable samples above which the run counts as failed, after all is written."""
     replace: bool = False
-    """Write anew the tables of these shards that come from another model or from other shards."""
+    """Write anew the tables of these shards that come from another model, or from these shards before they were
+    rebuilt; those of another corpus are spared."""
     dry_run: bool = False
     """Print the plan and an estimate of its cost, and write nothing."""
     ray_address: str | None = None
     """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
+    wait_for_resources: float | None = None
+    """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "batch", "limit"):
@@ -80,21 +91,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         flags = tyro.cli(TokenizeFlags, args=arguments, description=__doc__)
-        model = SPAE.from_pretrained(flags.model, flags.device)
+        model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
         plan, job = prepare(flags, model)
         if flags.dry_run:
             _show_cost(plan, model, flags)
             return 0
         if plan.todo:
-            connect(flags.ray_address, num_cpus=_local_cpus(flags))
-            flags = dataclasses.replace(flags, workers=min(_fitting_workers(flags), len(plan.todo)))
-    except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
+            flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
+            may_grow = connect(flags.ray_address, num_cpus=_local_cpus(flags))
+            flags = dataclasses.replace(flags, workers=_fitting_workers(flags, may_grow))
+    except ResourcesError as error:
+        logger.error("%s", error)
+        return 1
+    except (ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
     begin = time.monotonic()
     try:
-        publish(join(job.output, VOCABULARY_FILE), model.vocabulary.words_parquet())
-        outcomes = list(tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.samples))
+        words = model.vocabulary.words_parquet()
+        persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
+        done = tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.shard.samples)
+        outcomes = list(done)
         return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -105,44 +122,51 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
-    output, identity = absolute(flags.output), footer_identity(model)
-    tables, shards = find_token_tables(output), load_index(flags.input).shards[: flags.limit]
+    output, identity = place("--output", flags.output), footer_identity(model)
+    tables, shards = find_token_tables(output), load_index(place("--input", flags.input)).shards[: flags.limit]
     plan = make_plan(shards, tables, identity, replace=flags.replace)
-    warn_of_mixture(tables, model.device_name, flags.batch)
+    if flags.replace:
+        require_same_corpus(shards, tables, output)
+    warn_of_mixture(tables, flags.device, flags.batch)
     logger.info(
         "%s: %d shards to tokenize with %d samples; %d are done",
         *(output, len(plan.todo), plan.samples, len(plan.done)),
     )
     job = TokenJob(
-        model=_from_anywhere(flags.model),
+        model=place_or_name("--model", flags.model),
         model_fingerprint=identity["model_fingerprint"],
         output=output,
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
+        decoder_cpus=flags.decoder_cpus,
     )
     return plan, job
 
 
-def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[ShardOutcome]:
-    """Run the two stages on the cluster; yields what became of each shard, in the order in which they finish."""
+def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:
+    """Decode and encode on the cluster; yields what became of each shard, in the order in which they finish."""
     if not plan.todo:
         return
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # else it says that the bars are off
     rows = ray.data.from_items([dataclasses.asdict(shard) for shard in plan.todo], override_num_blocks=len(plan.todo))
-    outcomes = rows.map(functools.partial(decode_shard, job=job), num_cpus=flags.decoder_cpus).map(
+    outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
         ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
         fn_constructor_args=[job],
         compute=ray.data.ActorPoolStrategy(size=flags.workers),
         num_cpus=flags.worker_cpus,
         num_gpus=1 if flags.device == "cuda" else None,
     )
+    failures = 0
     for row in outcomes.iter_rows():
-        outcome = ShardOutcome(**row)
-        if outcome.failure:
-            logger.error("%s gets no table: %s", outcome.shard, outcome.failure)
+        outcome: Outcome = from_row(row)
+        failures = failures + 1 if isinstance(outcome, FailedShard) else 0
+        if isinstance(outcome, FailedShard):
+            logger.error("%s gets no table: %s", outcome.shard.name, outcome.reason)
+            if failures == _FAILURES_IN_A_ROW:
+                raise RuntimeError(f"{failures} shards in a row have failed, the last by: {outcome.reason}")
         yield outcome
 
 
@@ -151,23 +175,30 @@ def _local_cpus(flags: TokenizeFlags) -> int:
     return max(os.cpu_count() or 1, math.ceil(flags.workers * flags.worker_cpus + 2 * flags.decoder_cpus))
 
 
-def _fitting_workers(flags: TokenizeFlags) -> int:
-    """The workers asked for, or as many as leave a decoding task some CPU: without it all would wait for ever."""
-    resources = ray.cluster_resources()
-    fitting = int((resources.get("CPU", 0) - flags.decoder_cpus) / flags.worker_cpus + 1e-9)
-    if flags.device == "cuda":
-        fitting = min(fitting, int(resources.get("GPU", 0)))
-    if fitting < 1:
-        raise ValueError(f"the cluster has {resources}, too little for one worker; see --worker-cpus and --device")
+def _fitting_workers(flags: TokenizeFlags, may_grow: bool) -> int:
+    """The workers asked for, or as many as leave a decoding task some CPU: without it all would wait for ever.
+
+    ValueError where there cannot be one, ResourcesError where there is none in time.
+    """
+    fitting, patience = _room(flags), flags.wait_for_resources
+    if fitting < flags.workers and (fitting < 1 or patience is not None):
+        each = {CPU: flags.worker_cpus, GPU: int(flags.device == "cuda")}
+        try:
+            wait_for_room(flags.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
+        except (ResourcesError, ValueError):
+            if _room(flags) < 1:
+                raise
+        fitting = max(1, _room(flags))
     if fitting < flags.workers:
         logger.warning("the cluster has room for %d of %d workers", fitting, flags.workers)
     return min(fitting, flags.workers)
 
 
-def _from_anywhere(model: str) -> str:
-    """The model's place from any working directory; a hub id stays as it is."""
-    file_system, path = fsspec.url_to_fs(model)
-    return absolute(model) if file_system.exists(path) else model
+def _room(flags: TokenizeFlags) -> int:
+    """How many workers the cluster, as it is now, has room for."""
+    resources = ray.cluster_resources()
+    fitting = int((resources.get(CPU, 0) - flags.decoder_cpus) / flags.worker_cpus + 1e-9)
+    return min(fitting, int(resources.get(GPU, 0))) if flags.device == "cuda" else fitting
 
 
 def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
@@ -181,22 +212,22 @@ def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
     torch.set_num_threads(threads)
     hours = sum(math.ceil(shard.samples / flags.batch) for shard in plan.todo) * seconds / 3600
     logger.info(
-        "%.3f GB to read; %.0f images/s a worker here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
+        "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
         *(sum(shard.bytes for shard in plan.todo) / 1e9, flags.batch / seconds, hours, hours / flags.workers),
         flags.workers,
     )
 
 
-def _report(
-    plan: TokenPlan, job: TokenJob, outcomes: Sequence[ShardOutcome], max_error_share: float, seconds: float
-) -> int:
+def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
     """Write the manifest from the tables as they stand, print the counts, judge."""
-    tables = {name: table for name, table in find_token_tables(job.output).items() if table.footer is not None}
-    publish_manifest(job.output, tables)
+    found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
+    tables = {name: table for name, table in found.items() if table.footer is not None}
+    persistently("publishing the manifest", lambda: publish_manifest(job.output, tables))
+    warn_of_mixture(tables)
     footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
     missing = [shard.name for shard in plan.todo if shard.name not in tables]
     samples, errors = (sum(getattr(footer, name) for footer in footers) for name in ("samples", "errors"))
-    written = sum(outcome.samples - outcome.errors for outcome in outcomes if not outcome.failure)
+    written = sum(one.shard.samples - one.errors for one in outcomes if isinstance(one, TokenizedShard))
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
         *(plan.samples, written, plan.samples - written, sum(shard.samples for shard in plan.done)),

@@ -5,7 +5,6 @@ A run folder (any fsspec URL) holds `config.json` (all that decides the run), `h
 """
 
 import dataclasses
-import itertools
 import json
 import logging
 import os
@@ -14,35 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import fsspec
-import pyarrow.fs
-import ray
-import ray.train
-import ray.train.torch
-import torch
 import tyro
 
 from jobs.cluster import connect
-from jobs.training.judges import CLIP_STAND_IN, JudgeSource, load_judges
-from jobs.training.progress import Progress
-from jobs.training.run_folder import FINISHED_FILE, STATE_FILE, claim_run, run_record
+from jobs.paths import place
+from jobs.resources import ResourcesError, choose_device, wait_for_room
+from jobs.training.job import TrainJob
+from jobs.training.judges import CLIP_STAND_IN, JudgeSource
+from jobs.training.launch import TrainingError, train_on_cluster, worker_resources
+from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record, storage
 from spae.ablations import ABLATIONS
-from spae.config import TrainConfig
-from spae.data.augmentation import load_pictures
-from spae.data.loader import BatchPlan, batches
-from spae.data.publishing import absolute, join, publish, read_bytes
-from spae.data.records import load_index
-from spae.data.tar import read_samples
-from spae.model import SPAE
+from spae.config import ObjectiveConfig, TrainConfig
+from spae.data.publishing import join, publish, read_bytes
 from spae.presets import PRESETS
-from spae.training.objective import Objective
-from spae.training.state import TrainState
-from spae.training.step import train_step
 from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-_VALIDATION_PICTURES = 256  # held in memory by the first worker
+_PASSED_ON = ("threads", "compile", "loader_workers", "log_every", "checkpoint_every", "abort_on")  # flags of workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +59,11 @@ class TrainFlags:
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
     while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
     workers: int = 1
-    """Ray Train workers, one process and one GPU (if there are any) each."""
+    """Ray Train workers, one process and (on cuda) one GPU each."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs when the job begins; the log says which. Never changed after that."""
+    wait_for_resources: float = 1_800.0
+    """Seconds to wait for an autoscaler, or for other jobs to end, until there is room for all workers."""
     threads: int = 1
     """Processor threads a worker."""
     compile: bool = False
@@ -85,11 +77,11 @@ class TrainFlags:
     abort_on: Literal["never", "collapse"] = "never"
     """collapse: stop after an epoch whose codebook is sick, with a checkpoint."""
     max_failures: int = 3
-    """Worker failures after which the run is given up; each resumes from the last checkpoint."""
+    """Failures in a row without a new checkpoint after which the run is given up, -1 for never; each resumes."""
     ray_address: str | None = None
     """Cluster to use; RAY_ADDRESS counts too, and without either a local one is started."""
     replace: bool = False
-    """Delete what the run folder holds and begin anew."""
+    """Delete a run of other settings that the run folder holds; one of the same settings continues."""
     dry_run: bool = False
     """Print what would be trained and stop."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -104,20 +96,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             return 0
         if read_bytes(join(job.run, FINISHED_FILE)) is None:
-            connect(job.ray_address, num_cpus=max(os.cpu_count() or 1, job.workers * job.threads + 1))
-            result = run(job)
-            stopped = (result.metrics or {}).get("stopped")
-            if result.error is not None or stopped:
-                logger.error("training failed: %s", result.error or stopped)
-                return 1
-            publish(join(job.run, FINISHED_FILE), json.dumps(result.metrics).encode())
+            _train(job, flags)
     except ValueError as error:
         logger.error("%s", error)
         return 2
+    except (ResourcesError, TrainingError) as error:
+        logger.error("training failed: %s", error)
+        return 1
     logger.info(
         "trained %d steps; export with: python -m jobs.export --run %s --output FOLDER", job.config.steps, job.run
     )
     return 0
+
+
+def _train(job: TrainJob, flags: TrainFlags) -> None:
+    cpus = max(os.cpu_count() or 1, flags.workers * flags.threads + 1)
+    may_grow = connect(flags.ray_address, num_cpus=cpus)
+    job = dataclasses.replace(job, device=choose_device(flags.device))
+    wait_for_room(flags.workers, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
+    metrics = train_on_cluster(job, flags.workers, flags.max_failures)
+    if stopped := metrics.get("stopped"):
+        raise TrainingError(stopped)
+    publish(join(job.run, FINISHED_FILE), json.dumps(metrics).encode())
 
 
 def parse_flags(arguments: Sequence[str] | None) -> TrainFlags:
@@ -133,40 +133,49 @@ def _flags(config: TrainConfig) -> TrainFlags:
     return TrainFlags(shards=missing, vocabulary=missing, run=missing, config=config)
 
 
-def prepare(flags: TrainFlags) -> TrainFlags:
-    """Check what can be checked before a cluster is asked for, and fix the job: absolute URLs, the table's width.
+def prepare(flags: TrainFlags) -> TrainJob:
+    """Check what can be checked before a cluster is asked for, and resolve the flags into the workers' job.
 
     Writes config.json into a new run folder. ValueError names what does not fit and the remedy.
     """
     vocabulary = Vocabulary.load(flags.vocabulary)
-    flags = dataclasses.replace(flags, config=_configure(flags, vocabulary))
-    judged = _needs_clip(flags, vocabulary)
-    weights = flags.perceptual_weights if flags.config.objective.perceptual_weight else None
-    job = dataclasses.replace(
-        flags,
-        shards=absolute(flags.shards),
-        val_shards=flags.val_shards and absolute(flags.val_shards),
-        vocabulary=absolute(flags.vocabulary),
-        run=absolute(flags.run),
-        clip=_absolute_clip(flags.clip) if judged and flags.clip else None,
-        clip_weights=_absolute_file(flags.clip_weights),
-        perceptual_weights=_absolute_file(weights),
+    config = _configure(flags, vocabulary)
+    job = TrainJob(
+        config=config,
+        shards=place("--shards", flags.shards),
+        val_shards=flags.val_shards and place("--val-shards", flags.val_shards),
+        vocabulary=place("--vocabulary", flags.vocabulary),
+        judges=_judges(flags, config.objective, vocabulary),
+        run=place("--run", flags.run),
+        device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
+        **{name: getattr(flags, name) for name in _PASSED_ON},
     )
-    plan = _plan(job, rank=0, ranks=job.workers)
-    epochs = job.config.steps * job.config.data.batch_size / plan.index.samples
+    index = job.plan(rank=0, ranks=flags.workers).index
+    epochs = config.steps * config.data.batch_size / index.samples
     logger.info(
         "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
-        *(plan.index.samples, len(vocabulary), job.config.steps, job.config.data.batch_size, epochs, job.workers),
+        *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
+    storage(job.run)
     if not flags.dry_run:
-        record = run_record(job.config, vocabulary, job.vocabulary, plan.index)
-        claim_run(job.run, record, replace=job.replace)
+        claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index), replace=flags.replace)
     return job
 
 
-def _needs_clip(flags: TrainFlags, vocabulary: Vocabulary) -> bool:
+def _judges(flags: TrainFlags, objective: ObjectiveConfig, vocabulary: Vocabulary) -> JudgeSource:
+    """Where the judges come from, of those that the objective weighs."""
+    judged = _needs_clip(flags, objective, vocabulary)
+    weights = flags.perceptual_weights if objective.perceptual_weight else None
+    return JudgeSource(
+        clip=_clip(flags.clip) if judged and flags.clip else None,
+        clip_weights=_weights("--clip-weights", flags.clip_weights),
+        perceptual_weights=_weights("--perceptual-weights", weights),
+    )
+
+
+def _needs_clip(flags: TrainFlags, objective: ObjectiveConfig, vocabulary: Vocabulary) -> bool:
     """Whether CLIP judges the run; ValueError where a judge is missing that the objective weighs."""
-    objective, stand_in = flags.config.objective, flags.perceptual_weights == CLIP_STAND_IN
+    stand_in = flags.perceptual_weights == CLIP_STAND_IN
     if objective.perceptual_weight and flags.perceptual_weights is None:
         raise ValueError("the perceptual loss needs --perceptual-weights; give it, or --objective.perceptual-weight 0")
     if not objective.semantic_weight and not (objective.perceptual_weight and stand_in):
@@ -196,107 +205,15 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
     return dataclasses.replace(config, model=model)
 
 
-def run(job: TrainFlags) -> ray.train.Result:
-    """Train until the last step, on the cluster that this process is connected to."""
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
-    file_system, path = fsspec.url_to_fs(job.run)
-    storage, _, name = path.rstrip("/").rpartition("/")
-    trainer = ray.train.torch.TorchTrainer(
-        train_loop,
-        train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=job.workers, use_gpu=use_gpu, resources_per_worker={"CPU": job.threads, "GPU": int(use_gpu)}
-        ),
-        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the older version's, which lacks logging
-            name=name,
-            storage_path=storage,
-            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(file_system)),
-            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=3),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    )
-    return trainer.fit()
-
-
-def train_loop(settings: dict[str, Any]) -> None:
-    """What every Ray Train worker runs."""
-    job: TrainFlags = settings["job"]
-    _log_from_worker()
-    rank, device = ray.train.get_context().get_world_rank(), ray.train.torch.get_device()
-    torch.set_num_threads(job.threads)
-    torch.manual_seed(job.config.seed)
-    vocabulary = Vocabulary.load(job.vocabulary)
-    state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
-    if job.compile:
-        state.model.compile_networks()
-    source = JudgeSource(job.clip, job.clip_weights, job.perceptual_weights)
-    judges = load_judges(source, vocabulary, job.config.objective.semantic_weight > 0, device)
-    objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
-    plan = _plan(job, rank, ray.train.get_context().get_world_size())
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            saved = torch.load(os.path.join(folder, STATE_FILE), map_location=device, weights_only=True)
-        state.load_state_dict(saved, plan.order)
-    progress = Progress(job.run, job.config, state, rank, _validation(job, rank, device), plan.index.samples)
-    for batch in batches(plan, state.seen):
-        if state.step >= job.config.steps:
-            break
-        result = train_step(state, objective, batch.to(device), job.config)
-        progress.update(result, batch.keys)
-        last, found = state.step == job.config.steps, []
-        if last or state.step % job.log_every == 0:
-            found = progress.log(result.terms)
-        sick = job.abort_on == "collapse" and bool(found)
-        if last or sick or state.step % job.checkpoint_every == 0:
-            progress.checkpoint(plan.order, "; ".join(found) if sick else "")
-        if sick:
-            return
-
-
-def _log_from_worker() -> None:
-    """Lines of ours alone: Ray's loggers tell of every report, and open_clip of every file."""
-    handler = logging.StreamHandler(sys.stderr)
-    for other in (logging.getLogger(), logging.getLogger("ray.train")):
-        other.setLevel(logging.WARNING)
-    for package in (logging.getLogger("jobs"), logging.getLogger("spae")):
-        package.setLevel(logging.INFO)
-        package.handlers, package.propagate = [handler], False  # open_clip gives the root logger a handler too
-
-
-def _plan(job: TrainFlags, rank: int, ranks: int) -> BatchPlan:
-    config = job.config
-    guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
-    return BatchPlan(
-        index=load_index(job.shards),
-        data=config.data,
-        input_size=config.model.input_size,
-        draws=sum(config.model.layer_sizes[:guided]),
-        seed=config.seed,
-        rank=rank,
-        ranks=ranks,
-        loader_workers=job.loader_workers,
-    )
-
-
-def _validation(job: TrainFlags, rank: int, device: torch.device) -> torch.Tensor | None:
-    if rank != 0 or job.val_shards is None:
-        return None
-    samples = (sample for shard in load_index(job.val_shards).shards for sample in read_samples(shard.url))
-    media = [sample.media for sample in itertools.islice(samples, _VALIDATION_PICTURES)]
-    return load_pictures(media, job.config.model.input_size).to(device)
-
-
-def _absolute_file(weights: str | None) -> str | None:
+def _weights(flag: str, weights: str | None) -> str | None:
     """A weights file from any working directory; a tag stays as it is."""
-    return os.path.abspath(weights) if weights and os.path.exists(weights) else weights
+    return place(flag, weights) if weights and os.path.exists(weights) else weights
 
 
-def _absolute_clip(name: str) -> str:
+def _clip(name: str) -> str:
     """The same CLIP from any working directory."""
     schema, _, folder = name.partition(":")
-    return f"{schema}:{os.path.abspath(folder)}" if schema == "local-dir" else name
+    return f"{schema}:{place('--clip', folder)}" if schema == "local-dir" else name
 
 
 if __name__ == "__main__":

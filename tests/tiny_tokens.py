@@ -1,10 +1,12 @@
-"""Token tables written in the test's own process, by the two stages without Ray."""
+"""Token tables written in the test's own process, by decoding and encoding without Ray."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jobs.tokens.stages import ShardEncoder, TokenJob, decode_shard
+from jobs.tokens.decoding import decode_shard
+from jobs.tokens.encoding import ShardEncoder
+from jobs.tokens.job import TokenJob
+from jobs.tokens.messages import Outcome, TokenizedShard
 from spae.data.publishing import join, publish
 from spae.data.records import ShardInfo, load_index
 from spae.data.token_table import VOCABULARY_FILE, TokenTableFooter
@@ -24,15 +26,15 @@ def token_job(model: str, output: str | Path, batch: int = 4) -> TokenJob:
     )
 
 
-def tokenize_shard(job: TokenJob, shard: ShardInfo) -> dict[str, Any]:
-    """What the stages say of a shard."""
-    return ShardEncoder(job)(decode_shard(dataclasses.asdict(shard), job))
+def tokenize_shard(job: TokenJob, shard: ShardInfo) -> Outcome:
+    """What becomes of a shard."""
+    return ShardEncoder(job).tokenize(decode_shard(shard, job))
 
 
 def tokenize_split(model: str, split: str, output: str | Path, batch: int = 4) -> None:
     """Write the tables of a split, and the vocabulary beside them."""
     for shard in load_index(split).shards:
-        assert tokenize_shard(token_job(model, output, batch), shard)["failure"] == ""
+        assert isinstance(tokenize_shard(token_job(model, output, batch), shard), TokenizedShard)
     publish(join(str(output), VOCABULARY_FILE), SPAE.from_pretrained(model).vocabulary.words_parquet())
 
 

@@ -1,1 +1,1 @@
-"""What the demos have of their own: a small CLIP."""
+"""What the demos have of their own: a small CLIP, and stages on digits."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
-from jobs.reporting.tables import at, comparison
+from jobs.reporting.comparison import at, compared_figures
 
 CAVEAT = (
     "The captions on which the small CLIP was trained name the labels: it is a supervised classifier of digits, and "
@@ -95,7 +95,7 @@ def _lede(metrics: Mapping[str, Any]) -> str:
 
 def _summary(content: PageContent) -> str:
     names = [name for name in content.heads if name in content.metrics]
-    rows = comparison([content.metrics[name] for name in names])
+    rows = compared_figures([content.metrics[name] for name in names])
     if not rows:
         return ""
     head = "".join(f"<th>{html.escape(content.heads[name])}</th>" for name in names)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spae.data.records import ShardInfo
-from spae.data.token_table import SCHEMA_VERSION, FoundTokenTable
+from spae.data.tar import read_samples
+from spae.data.token_table import SCHEMA_VERSION, FoundTokenTable, read_token_table, token_table_url
 from spae.model import SPAE
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def make_plan(
     """Sort shards into done and to do.
 
     ValueError, naming both sides, where tables of another model or other shards are in the way: without `replace`
-    always, with it where they are not of these shards, since a folder holds the words of one model only.
+    always, with it where they are not of these shards, since a folder holds the words of one model only. Whether a
+    table of a shard's name is of this corpus at all is for `require_same_corpus` to say.
     """
     checksums = {shard.name: shard.sha256 for shard in shards}
     conflicts = {}
@@ -64,6 +66,30 @@ def make_plan(
     )
 
 
+def require_same_corpus(shards: Sequence[ShardInfo], tables: Mapping[str, FoundTokenTable], output: str) -> None:
+    """ValueError where tables to be replaced may be of another corpus whose shards have the same names.
+
+    They are of this one where any was made from the very shard of its name. Else the first that holds a row decides: it
+    and the shard of its name must share a key, as they do where the shard was rebuilt.
+    """
+    named = {shard.name: shard for shard in shards}
+    ours = {name: table.footer for name, table in sorted(tables.items()) if table.footer is not None and name in named}
+    if any(footer.source_sha256 == named[name].sha256 for name, footer in ours.items()):
+        return
+    for name, footer in ours.items():
+        if not footer.rows:
+            continue
+        url, shard = token_table_url(output, name), named[name]
+        keys = read_token_table(url, layers=0)[0].keys
+        if not set(keys).isdisjoint(sample.key for sample in read_samples(shard.url)):
+            return
+        raise ValueError(
+            f"no table in {output} is of these shards, and {url} shares no key with {shard.url} (it has {keys[0]}): "
+            "they are of another corpus whose shards have the same names, which --replace spares; give another "
+            "--output, or delete the tables there"
+        )
+
+
 def _conflict(table: FoundTokenTable, expected: Mapping[str, Any]) -> str:
     """What of an existing table is not as expected, or nothing."""
     if table.foreign:
@@ -77,12 +103,14 @@ def _conflict(table: FoundTokenTable, expected: Mapping[str, Any]) -> str:
     return ""
 
 
-def warn_of_mixture(tables: Mapping[str, FoundTokenTable], device: str, batch: int) -> None:
-    """Say so where finished tables were made under other conditions: ids agree then in all but rare last bits."""
-    others = {
-        (table.footer.device, table.footer.batch)
-        for table in tables.values()
-        if table.footer is not None and (table.footer.device, table.footer.batch) != (device, batch)
-    }
-    if others:
-        logger.warning("finished tables were made on other (device, batch) than (%s, %d): %s", device, batch, others)
+def warn_of_mixture(tables: Mapping[str, FoundTokenTable], device: str | None = None, batch: int | None = None) -> None:
+    """Say so where tables were made under different conditions: ids agree then in all but rare last bits.
+
+    `device` and `batch` are those of a run that is to follow; GPUs tell their names when it is done.
+    """
+    found = {(table.footer.device, table.footer.batch) for table in tables.values() if table.footer is not None}
+    following = set() if device is None else {(device, batch)}
+    if device == "cuda":
+        following = {(name, batch) for name, _ in found if name != "cpu"} or following
+    if len(found | following) > 1:
+        logger.warning("tables of different (device, batch): %s", ", ".join(map(str, sorted(found | following))))

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import fsspec
 import torch
+from fsspec import AbstractFileSystem
 
 from spae.config import TrainConfig, from_dict, to_dict
 from spae.data.publishing import join, publish, read_bytes
@@ -17,6 +19,8 @@ CONFIG_FILE, HISTORY_FILE, STATE_FILE = "config.json", "history.jsonl", "state.p
 _REGISTER = "checkpoint_manager_snapshot.json"  # Ray Train's own
 FINISHED_FILE = "finished.json"  # written last, when every step is done
 FORMAT_VERSION = 1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,39 @@ def data_fingerprint(index: SplitIndex) -> str:
     return hashlib.sha256("\n".join(shard.sha256 for shard in index.shards).encode()).hexdigest()
 
 
-def claim_run(run: str, record: RunRecord, *, replace: bool) -> None:
-    """Write the record into a new run folder; an existing one must be of the same run, or is replaced if asked.
+def storage(run: str) -> tuple[AbstractFileSystem, str, str]:
+    """The file system of a run folder, the folder above it, and its name.
 
-    ValueError names the settings that differ.
+    ValueError where it is a whole bucket or file system.
     """
     file_system, path = fsspec.url_to_fs(run)
-    if replace and file_system.exists(path):
-        file_system.rm(path, recursive=True)
+    above, _, name = path.rstrip("/").rpartition("/")
+    if not above or not name:
+        below = join(run, "runs/first")
+        raise ValueError(f"--run {run} leaves no folder for the run; give one below it, such as {below}")
+    return file_system, above, name
+
+
+def claim_run(run: str, record: RunRecord, *, replace: bool) -> None:
+    """Write the record into a new run folder; an existing one must be of the same run, which then continues.
+
+    With `replace` a run of other settings is deleted first, one of the same never: a job that is given again, as
+    retries are, keeps its checkpoints. ValueError names the settings that differ.
+    """
     if read_bytes(join(run, CONFIG_FILE)) is not None:
-        if differing := record.differences(RunRecord.load(run)):
+        try:
+            differing = record.differences(RunRecord.load(run))
+        except (ValueError, TypeError, KeyError) as error:  # of another version, or damaged
+            differing = [str(error)]
+        if not differing:
+            logger.info("%s is this run already, which continues; to begin anew, delete it first", run)
+            return
+        if not replace:
             raise ValueError(
                 f"{run} holds a run with other settings ({', '.join(differing)}); choose another folder or --replace it"
             )
-        return
+        file_system, path = fsspec.url_to_fs(run)
+        file_system.rm(path, recursive=True)
     publish(join(run, CONFIG_FILE), record.to_json())
 
 
@@ -81,15 +104,21 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def load_latest_state(run: str) -> dict[str, Any]:
-    """The training state of the newest whole checkpoint, on the CPU; ValueError where there is none.
+def latest_checkpoint(run: str) -> str | None:
+    """Folder of the newest whole checkpoint, None where there is none.
 
     Ray Train registers a checkpoint when all of it is there: a folder alone may be the copy that a kill cut short.
     """
     registered = json.loads(read_bytes(join(run, _REGISTER)) or b"{}").get("latest_checkpoint_result")
-    if not registered:
+    return registered and str(registered["checkpoint_dir_name"])
+
+
+def load_latest_state(run: str) -> dict[str, Any]:
+    """The training state of the newest whole checkpoint, on the CPU; ValueError where there is none."""
+    name = latest_checkpoint(run)
+    if name is None:
         raise ValueError(f"{run} holds no checkpoint yet; train at least until the first one (--checkpoint-every)")
-    with fsspec.open(join(run, registered["checkpoint_dir_name"], STATE_FILE), "rb") as file:
+    with fsspec.open(join(run, name, STATE_FILE), "rb") as file:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 

@@ -1,5 +1,6 @@
 """What a step of training is given; how it is read is the business of `spae/data/loader.py`."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +16,16 @@ class Batch:
         draws: float32 (B, n) uniform in [0, 1), from which the semantic targets are picked.
         keys: key of each sample.
         numbers: number n of each sample in the run.
+        undecodable: how many of the samples could not be decoded; grey stands in for them.
     """
 
     pixels: Tensor
     draws: Tensor
     keys: tuple[str, ...]
     numbers: tuple[int, ...]
+    undecodable: int = 0
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         pixels, draws = (x.to(device, non_blocking=True) for x in (self.pixels, self.draws))
-        return Batch(pixels, draws, self.keys, self.numbers)
+        return dataclasses.replace(self, pixels=pixels, draws=draws)

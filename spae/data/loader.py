@@ -2,7 +2,8 @@
 
 Which sample comes when is the business of `spae/data/order.py`: a rank takes the numbers n with n mod ranks = rank, a
 loader worker those of its streams, so that every rank has the same share of every batch and nobody waits for an uneven
-shard. One shard a stream is open at a time; an undecodable picture is named in the log.
+shard. One shard a stream is open at a time. An undecodable picture is named in the log and counted; grey stands in for
+it, which is the same after a resume as without.
 
 Targets and augmentation are drawn from (seed, epoch, key), never from a rank or a worker.
 """
@@ -22,10 +23,12 @@ from spae.data.batch import Batch
 from spae.data.media import MediaError, decode_image
 from spae.data.order import StreamOrder, random_generator
 from spae.data.records import SplitIndex
-from spae.data.tar import read_samples
+from spae.data.tar import MEND, Sample, read_samples
 from spae.data.video import decode_video
 
 logger = logging.getLogger(__name__)
+
+_GREY = 128  # of what stands in for an undecodable picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ class _Parts(IterableDataset[Batch]):
                 draws=torch.from_numpy(np.stack([p.draws for p in pictures])),
                 keys=tuple(p.key for p in pictures),
                 numbers=tuple(numbers),
+                undecodable=sum(not p.decoded for p in pictures),
             )
 
 
@@ -105,32 +109,38 @@ class _Picture:
     key: str
     pixels: Image8
     draws: NDArray[np.float32]
+    decoded: bool
 
 
 def _pictures(plan: BatchPlan, stream: int, seen: int) -> Iterator[_Picture]:
-    """Endless augmented pictures or clips of a stream; the predecessor stands in for an undecodable one, as logged."""
-    size = plan.input_size
-    last: Image8 = np.full((*size, 3), 128, np.uint8)
+    """Endless augmented pictures or clips of a stream; grey stands in for an undecodable one, as logged.
+
+    ValueError where a shard is damaged or holds fewer samples than its index tells.
+    """
     for epoch, segment in plan.order.stream(stream, seen):
         shard = plan.index.shards[segment.shard]
         missing = segment.stop - segment.start
         for sample in read_samples(shard.url, segment.start, segment.stop):
             missing -= 1
             generator = random_generator(plan.seed, epoch, sample.key)
-            try:
-                if len(size) == 2:
-                    last = decode_image(sample.media)
-                else:
-                    last = decode_video(sample.media, size[0], generator.random())
-            except MediaError as error:
-                logger.warning("sample %s cannot be decoded (%s); the one before it stands in", sample.key, error)
+            decoded = _decode(sample, plan.input_size, generator)
+            pixels = np.full((*plan.input_size, 3), _GREY, np.uint8) if decoded is None else decoded
             draws = generator.random(plan.draws, dtype=np.float32)
-            yield _Picture(sample.key, augment(last, plan.data, plan.input_size, generator), draws)
+            augmented = augment(pixels, plan.data, plan.input_size, generator)
+            yield _Picture(sample.key, augmented, draws, decoded is not None)
         if missing:
-            raise ValueError(
-                f"{shard.url} holds fewer than the {shard.samples} samples its index tells; "
-                "mend it with `python -m pipelines.verify URL --repair`"
-            )
+            raise ValueError(f"{shard.url} holds fewer than the {shard.samples} samples its index tells; {MEND}")
+
+
+def _decode(sample: Sample, size: tuple[int, ...], generator: np.random.Generator) -> Image8 | None:
+    """A picture, or a random part of a clip; None where it cannot be decoded."""
+    try:
+        if len(size) == 2:
+            return decode_image(sample.media)
+        return decode_video(sample.media, size[0], generator.random())
+    except MediaError as error:
+        logger.warning("sample %s cannot be decoded (%s); grey stands in for it", sample.key, error)
+        return None
 
 
 def _join(parts: list[Batch]) -> Batch:
@@ -145,4 +155,5 @@ def _join(parts: list[Batch]) -> Batch:
         draws=torch.cat([part.draws for part in parts])[rows],
         keys=tuple(keys[i] for i in order),
         numbers=tuple(numbers[i] for i in order),
+        undecodable=sum(part.undecodable for part in parts),
     )

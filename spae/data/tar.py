@@ -1,5 +1,6 @@
 """Samples of a shard's tar, in tar order."""
 
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -8,6 +9,9 @@ import fsspec
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from spae.data.records import MEDIA_SUFFIXES
+
+MEND = "mend it with `python -m pipelines.verify URL --repair`"
+"""The remedy for a damaged shard."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,19 @@ def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[
 
 
 def samples_of(stream: IO[bytes], url: str, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-    """The same of an open tar, which is read once from front to back; `url` names it in errors."""
+    """The same of an open tar, which is read once from front to back; `url` names it in errors.
+
+    ValueError where the tar is damaged or cut.
+    """
     members = ({**member, "__url__": url} for member in tar_file_iterator(stream))
-    for number, group in enumerate(group_by_keys(members)):
-        if stop is not None and number >= stop:
-            return
-        if number >= start:
-            yield _sample(group, url)
+    try:
+        for number, group in enumerate(group_by_keys(members)):
+            if stop is not None and number >= stop:
+                return
+            if number >= start:
+                yield _sample(group, url)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{url} is damaged: {error}; {MEND}") from error
 
 
 def _sample(group: dict[str, Any], url: str) -> Sample:

@@ -5,7 +5,6 @@ the last one is filled up, which makes ids bit-equal for any neighbours and numb
 """
 
 import hashlib
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, cast
@@ -19,14 +18,12 @@ from torch.nn import functional
 
 from spae.data.media import MediaError, decode_image, fit_image
 from spae.data.records import ShardInfo
-from spae.data.tar import Sample, samples_of
+from spae.data.tar import MEND, Sample, samples_of
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
 CROP = "short side resized (antialiased bicubic), centre crop"
 """How evaluation brings pictures to the input size (facts 8.17)."""
-
-_REMEDY = "mend it with `python -m pipelines.verify URL --repair`"
 
 
 @dataclass(frozen=True)
@@ -58,26 +55,41 @@ class DecodedPictures:
 def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[DecodedPictures]:
     """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
 
+    ValueError as in `read_whole`.
+    """
+    yield from _parts(read_whole(shard), _sides(size), most or max(shard.samples, 1))
+
+
+def read_whole(shard: ShardInfo) -> Iterator[Sample]:
+    """All samples of a shard, in tar order.
+
     ValueError where the tar is damaged, or at its end turns out not to be the one of the index.
     """
-    if len(size) != 2:
-        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
     found = 0
     with fsspec.open(shard.url, "rb") as file:
         stream = _Hashing(file)
-        samples = samples_of(cast(IO[bytes], stream), shard.url)
-        try:
-            for part in _parts(samples, (size[0], size[1]), most or max(shard.samples, 1)):
-                found += len(part.keys) + len(part.errors)
-                yield part
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{shard.url} is damaged: {error}; {_REMEDY}") from error
+        for sample in samples_of(cast(IO[bytes], stream), shard.url):
+            found += 1
+            yield sample
         stream.finish()
     if stream.digest.hexdigest() != shard.sha256 or found != shard.samples:
         raise ValueError(
             f"{shard.url} holds {found} samples with sha256 {stream.digest.hexdigest()}, and its index says "
-            f"{shard.samples} with {shard.sha256}; {_REMEDY}"
+            f"{shard.samples} with {shard.sha256}; {MEND}"
         )
+
+
+def decode_pictures(samples: Sequence[Sample], size: tuple[int, ...]) -> DecodedPictures:
+    """Decode consecutive samples of a shard, cropped to `size` (height, width)."""
+    sides = _sides(size)
+    parts = list(_parts(iter(samples), sides, len(samples) + 1))
+    return parts[0] if parts else _pictures([], [], [], sides)
+
+
+def _sides(size: tuple[int, ...]) -> tuple[int, int]:
+    if len(size) != 2:
+        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
+    return size[0], size[1]
 
 
 def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:

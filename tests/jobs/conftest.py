@@ -1,5 +1,6 @@
 """Inputs of small trainings, and a Ray cluster as the README starts it, which the slow tests share: it costs 15 s."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -14,6 +15,8 @@ import pytest
 
 from tests import tiny_models, tiny_spae
 from tests.clusters import free_port
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +40,21 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cluster_environment():
     """The environment in which `ray job submit` and our commands find a head node of its own; others live on."""
+    with head_node(sys.executable, dict(os.environ)) as environment:
+        yield environment
+
+
+@contextlib.contextmanager
+def head_node(python, environment, **options):
+    """A head node that a Python runs, for as long as the block; yields the environment that leads to it."""
     ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    flags = [f"--{name}={port}" for name, port in ports.items()]
+    environment = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     environment |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     environment.pop("RAY_ADDRESS", None)
-    options += ["--head", "--block", "--num-cpus=3", "--disable-usage-stats", f"--temp-dir={short_folder()}"]
-    ray = str(Path(sys.executable).with_name("ray"))
-    process = subprocess.Popen([ray, "start", *options], env=environment, start_new_session=True)
+    flags += ["--head", "--block", "--num-cpus=3", "--disable-usage-stats", f"--temp-dir={short_folder()}"]
+    command = [python, "-m", "ray.scripts.scripts", "start", *flags]
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **options)
     dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
     try:
         wait_for(dashboard, process)
@@ -59,6 +69,15 @@ def cluster_environment():
             process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def submit(environment, python, *command):
+    """Submit one of our commands with the checkout; its exit status and what was printed."""
+    submitted = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}  # a job has its own
+    job = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
+    job += ["--address", environment["RAY_API_SERVER_ADDRESS"], "--", python, "-m", *command]
+    done = subprocess.run(job, cwd=ROOT, env=submitted, capture_output=True, text=True, timeout=400)
+    return done.returncode, done.stdout + done.stderr
 
 
 def short_folder():

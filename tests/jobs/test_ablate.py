@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jobs import ablate, train
-from jobs.ablation import table as ablation_table
+from jobs.ablation.markdown import COLUMNS, ablation_markdown
 from spae.clip import load_clip, prompt_features
 from spae.data.records import load_class_names, load_index
 from spae.evaluation.ablation import ClipStandIn, Splits, score_row
@@ -94,7 +94,7 @@ def test_a_row_has_every_column_for_every_number_of_layers(scored):
     assert [layer["tokens"] for layer in scored["layers"]] == [1, 5, 21, 37]
     assert scored["samples"] == 60
     for layer in scored["layers"]:
-        assert set(ablation_table.COLUMNS.values()) <= set(layer)
+        assert set(COLUMNS.values()) <= set(layer)
         assert 0 <= layer["few_shot"]["accuracy"] <= 1
         assert layer["frechet"] >= 0
         assert 1 <= layer["inception"] <= 10
@@ -110,10 +110,10 @@ def test_the_table_tells_means_ranges_and_stand_ins(scored):
         layers = [{**layer, "psnr": 20.0 + shift, "clip_score": None} for layer in scored["layers"]]
         return {"row": row, "seed": seed, "clip": "local-dir:/clip", **scored, "layers": layers}
 
-    table = ablation_table.markdown_tables([document("frozen", 0, 0), document("frozen", 1, 1)], ["frozen"])
-    assert "| frozen | 4: 37 |" in table
-    assert "| frozen | 4 |" in table
-    assert "20.5 (20 to 21)" in table
-    assert "| n/a |" in table
-    assert "stand-ins" in table
-    assert "60 pictures" in table
+    text = ablation_markdown([document("frozen", 0, 0), document("frozen", 1, 1)], ["frozen"])
+    assert "| frozen | 4: 37 |" in text
+    assert "| frozen | 4 |" in text
+    assert "20.5 (20 to 21)" in text
+    assert "| n/a |" in text
+    assert "stand-ins" in text
+    assert "60 pictures" in text

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import spae
 from jobs import export
 from jobs.training.run_folder import load_latest_state, read_history
+from spae.data.token_table import find_token_tables
 from spae.model import SPAE
 from tests import tiny_spae
+from tests.jobs.conftest import head_node, submit
+from tests.tiny_shards import samples, write_split
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 SMALL = (*tiny_spae.SMALL_DIGITS, "--steps", "25", "--workers", "2", "--checkpoint-every", "5", "--log-every", "5")
 
 
@@ -27,19 +31,10 @@ def training(folder, name):
     return ("jobs.train", "digits-32", *inputs, "--run", f"{folder}/{name}", *SMALL)
 
 
-def submit(environment, *command):
-    submitted = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}  # a job has its own
-    ray = Path(sys.executable).with_name("ray")
-    job = [ray, "job", "submit", "--address", environment["RAY_API_SERVER_ADDRESS"], "--working-dir", "."]
-    job += ["--", sys.executable, "-m", *command]
-    done = subprocess.run(job, cwd=ROOT, env=submitted, capture_output=True, text=True, timeout=400)
-    return done.returncode, done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def whole(folder, cluster_environment):
     """A submitted training of two workers."""
-    status, printed = submit(cluster_environment, *training(folder, "whole"))
+    status, printed = submit(cluster_environment, sys.executable, *training(folder, "whole"))
     assert status == 0, printed
     return folder / "whole"
 
@@ -99,6 +94,38 @@ def test_the_export_loads(model):
 
 def test_a_submitted_tokenizing_job(folder, model, cluster_environment):
     flags = ("--model", str(model), "--output", f"{folder}/tokens", "--workers", "2")
-    status, printed = submit(cluster_environment, "jobs.tokenize_shards", *flags, "--input", f"{folder}/train")
+    status, printed = submit(
+        cluster_environment, sys.executable, "jobs.tokenize_shards", *flags, "--input", f"{folder}/train"
+    )
     assert status == 0, printed
     assert pq.read_table(folder / "tokens/train-000000.parquet").num_rows == 40
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    """A Python with all that spae depends on, and without spae."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.check_call([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    (bare,) = folder.glob("lib/python*/site-packages")
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "spae" not in path.name:
+            (bare / path.name).symlink_to(path)
+    return str(folder / "bin/python")
+
+
+def test_a_submitted_job_needs_no_spae_on_the_workers(bare_python, tmp_path):
+    """The checkout that `ray job submit --working-dir .` uploads is enough, up to the footers of the tables."""
+    tiny_spae.model().save_pretrained(str(tmp_path / "model"))
+    split = write_split(tmp_path / "split", [samples(5)])
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for statement in ("import spae", "import importlib.metadata as m; m.version('spae')"):
+        assert subprocess.call([bare_python, "-c", statement], env=bare, cwd=tmp_path) == 1
+    flags = ("--model", f"{tmp_path}/model", "--input", split, "--output", f"{tmp_path}/tokens")
+    with head_node(bare_python, bare, cwd=tmp_path) as environment:
+        status, printed = submit(environment, bare_python, "jobs.tokenize_shards", *flags)
+        relative = submit(environment, bare_python, "jobs.tokenize_shards", *flags[:4], "--output", "runs/tokens")
+    assert status == 0, printed
+    (table,) = find_token_tables(f"{tmp_path}/tokens").values()
+    assert table.footer.code_version == spae.__version__
+    assert relative[0] == 1
+    assert "--output runs/tokens is relative, and a submitted job works in a temporary folder" in relative[1]

@@ -5,6 +5,7 @@ import tyro
 
 from jobs import demo, demo_seeds, train
 from jobs.demos.clip import DemoClipConfig
+from jobs.demos.digits import DemoFlags
 from jobs.evaluate import EvaluateFlags
 from jobs.export import ExportFlags
 from jobs.tokenize_shards import TokenizeFlags
@@ -31,7 +32,7 @@ def understood(stage):
 
 
 def test_every_command_of_the_demo_is_understood():
-    stages = demo.demo_stages(demo.DemoFlags(output="runs/demo", steps=7))
+    stages = demo.demo_stages(DemoFlags(output="runs/demo", steps=7))
     parsed = [understood(stage) for stage in stages]
     assert len(parsed) == len(stages) == 13
     trained = [flags for flags in parsed if isinstance(flags, train.TrainFlags)]
@@ -40,13 +41,13 @@ def test_every_command_of_the_demo_is_understood():
 
 
 def test_test_pictures_are_only_tokenized_and_scored():
-    for stage in demo.demo_stages(demo.DemoFlags()):
+    for stage in demo.demo_stages(DemoFlags()):
         if "runs/demo/shards/test" in stage.flags:
             assert stage.module in ("jobs.tokenize_shards", "jobs.evaluate")
 
 
 def test_every_stage_needs_what_is_there():
-    demo_flags = demo.DemoFlags()
+    demo_flags = DemoFlags()
     for stages in (
         demo.demo_stages(demo_flags),
         [*demo_seeds.seed_stages(demo_flags), *demo_seeds.held_out_stages(demo_flags)],

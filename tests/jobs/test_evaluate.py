@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from jobs import evaluate
-from jobs.reporting.tables import MISSING, at, comparison, text_table
+from jobs.reporting.comparison import MISSING, at, compared_figures, comparison_text
 from spae.clip import load_clip, prompt_features, semantics_record
 from spae.model import SPAE
 from spae.vocabulary import Vocabulary
@@ -161,10 +161,10 @@ def test_a_vocabulary_without_semantics_is_refused(folder, tmp_path, caplog):
 
 
 def test_documents_stand_beside_each_other(full):
-    rows = {row.title: row.values for row in comparison([full, {"layers": []}])}
+    rows = {row.title: row.values for row in compared_figures([full, {"layers": []}])}
     assert rows["PSNR of layer 1"] == (f"{full['layers'][0]['psnr']:.2f} dB", MISSING)
-    assert comparison([{}]) == []
-    text = text_table(comparison([full, full]), ["one", "other"])
+    assert compared_figures([{}]) == []
+    text = comparison_text(compared_figures([full, full]), ["one", "other"])
     widths = {len(line) for line in text.splitlines()}
     assert len(widths) == 1, "columns are aligned to the right"
     assert at(full, "layers", 99, "psnr") is None

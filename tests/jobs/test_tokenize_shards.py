@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -18,9 +19,12 @@ import torch
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
+from jobs.tokenize_shards import TokenizeFlags
+from jobs.tokens.messages import TokenizedShard
 from spae.data.publishing import TEMPORARY_MARK
 from spae.data.records import load_index
 from spae.data.token_table import find_token_tables, read_token_table, token_schema
+from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 from tests import tiny_spae
 from tests.clusters import free_port
@@ -126,7 +130,7 @@ def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
 
 def test_two_workers_and_one_process_give_the_same_words(tables, model, split, tmp_path):
     for shard in reversed(load_index(split).shards):
-        assert tokenize_shard(token_job(model, tmp_path), shard)["failure"] == ""
+        assert isinstance(tokenize_shard(token_job(model, tmp_path), shard), TokenizedShard)
     assert _words(tmp_path) == _words(tables)
 
 
@@ -212,6 +216,41 @@ def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_
     assert re.search("test-000002 gets no table: .*unexpected end of data", caplog.text)
     assert sorted(_times(output)) == ["test-000000.parquet", "test-000001.parquet"]
     assert _times(output)["test-000000.parquet"] == before["test-000000.parquet"]
+
+
+def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables, model, split, cluster, tmp_path):
+    flags = TokenizeFlags(model=model, input=split, output=str(tmp_path), batch=4, workers=2)
+    plan, job = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
+    small = dataclasses.replace(job, block_bytes=4 * 16 * 16 * 3)  # a batch
+    outcomes = list(tokenize_shards.tokenize(plan, small, flags))
+    assert sorted((outcome.shard.name, outcome.errors) for outcome in outcomes) == [
+        ("test-000000", 0),
+        ("test-000001", 1),
+        ("test-000002", 0),
+    ]
+    for path in tables.glob("test-*.parquet"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):
+    monkeypatch.setattr(tokenize_shards, "_FAILURES_IN_A_ROW", 2)
+    split = write_split(tmp_path / "split", [samples(2, seed) for seed in range(4)])
+    for path in Path(split).glob("*.tar"):
+        path.write_bytes(path.read_bytes()[:700])
+    assert _run(model, split, tmp_path / "tokens") == 1
+    assert "2 shards in a row have failed, the last by: " in caplog.text
+
+
+def test_gpus_that_the_cluster_lacks_are_named_and_this_process_needs_none(model, split, cluster, tmp_path, caplog):
+    assert _run(model, split, tmp_path / "tokens", "--device", "cuda") == 2
+    assert re.search(r"the cluster has .*'GPU': 0\}, too little for 1 workers of 0.75 CPU, 1 GPU each", caplog.text)
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_a_relative_output_is_refused_in_a_submitted_job(model, split, monkeypatch, caplog):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert _run(model, split, "runs/tokens") == 2
+    assert "--output runs/tokens is relative" in caplog.text
 
 
 def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from jobs import export, train
+from jobs.training.judges import JudgeSource
 from jobs.training.run_folder import RunRecord
 from tests import tiny_spae
 
@@ -57,7 +58,7 @@ def test_unusable_arguments_are_one_clear_error(folder, tmp_path, caplog, change
 def test_judges_that_nothing_weighs_are_not_loaded(folder, tmp_path):
     weights = ("--clip", "ViT-B-32", "--perceptual-weights", "clip", "--dry-run")
     job = train.prepare(train.parse_flags(flags(folder, tmp_path / "run", *weights)))
-    assert (job.clip, job.perceptual_weights) == (None, None)
+    assert job.judges == JudgeSource(None, None, None)
 
 
 def test_a_misspelt_flag_is_named(folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A proxy before a storage emulator that answers 503 as often as it is told to."""
+"""A proxy before a storage emulator that answers 503, or another status, as often as it is told to."""
 
 import http.client
 import threading
@@ -6,11 +6,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class UnsteadyProxy:
-    """Passes requests on to a port of this machine; every `period`-th whose path holds `part` is answered with 503."""
+    """Passes requests on to a port of this machine; every `period`-th whose path holds `part` is answered with 503.
+
+    `status` is another answer: Google's library itself tries again after a 503, for half a minute, and not after a 409.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.period = 0
+        self.status = 503
         self.part = ""
         self.requests = 0
         self.refused: list[str] = []
@@ -45,7 +49,8 @@ class UnsteadyProxy:
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if proxy.refuses(self.command, self.path):
-                    status, headers, answer = 503, [], b'{"error": {"code": 503, "message": "Service Unavailable"}}'
+                    answer = b'{"error": {"code": %d, "message": "Unavailable"}}' % proxy.status
+                    status, headers = proxy.status, []
                 else:
                     connection = http.client.HTTPConnection("localhost", proxy.target)
                     connection.request(self.command, self.path, body, dict(self.headers))

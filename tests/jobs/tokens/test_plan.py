@@ -6,49 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.tokens.plan import footer_identity, make_plan
-from jobs.tokens.stages import ShardEncoder, decode_shard
+from jobs.tokens.plan import footer_identity, make_plan, require_same_corpus, warn_of_mixture
 from spae.data.publishing import read_bytes
 from spae.data.records import load_index
 from spae.data.token_table import FoundTokenTable, find_token_tables, open_token_table, publish_manifest
 from tests import tiny_spae
 from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_footer, token_job, tokenize_shard, tokenize_split
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    """Three shards; the third sample of the second cannot be decoded."""
-    shards = [samples(count, seed) for seed, count in enumerate((9, 5, 7))]
-    shards[1][2] = (shards[1][2][0], b"broken", 1)
-    return write_split(tmp_path_factory.mktemp("split"), shards)
-
-
-def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_path, monkeypatch):
-    shard = load_index(split).shards[1]
-    tokenize_shard(token_job(model, tmp_path / "block"), shard)
-    monkeypatch.setattr("jobs.tokens.stages.BLOCK_BYTES", 4 * 16 * 16 * 3)  # one batch at a time
-    job = token_job(model, tmp_path / "parts")
-    row = decode_shard(dataclasses.asdict(shard), job)
-    assert row["pictures"] == ""
-    assert ShardEncoder(job)(row)["errors"] == 1
-    name = "test-000001.parquet"
-    assert (tmp_path / "block" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
-
-
-def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):
-    job = dataclasses.replace(token_job(model, tmp_path), model_fingerprint="0" * 64)
-    with pytest.raises(ValueError, match="was 0000"):
-        ShardEncoder(job)
-
-
-def test_old_dead_letters_go_when_a_shard_is_sound(model, split, tmp_path):
-    shards = load_index(split).shards
-    stale = tmp_path / "errors" / f"{shards[0].name}.jsonl"
-    stale.parent.mkdir()
-    stale.write_text("{}\n")
-    tokenize_shard(token_job(model, tmp_path), shards[0])
-    assert not stale.exists()
 
 
 def test_only_whole_tables_of_ours_count(tmp_path, split):
@@ -103,3 +67,42 @@ def test_tokens_are_opened_for_their_model_and_shard_only(model, split, tmp_path
         open_token_table(str(tmp_path), shard, "other")
     with pytest.raises(ValueError, match=f"source_sha256 {shard.sha256}, and here it is other"):
         open_token_table(str(tmp_path), dataclasses.replace(shard, sha256="other"), fingerprint)
+
+
+def test_replace_spares_the_tables_of_another_corpus_of_the_same_names(model, split, tmp_path):
+    other = write_split(tmp_path / "other", [samples(3, seed) for seed in (7, 8)])
+    tokenize_split(model, other, tmp_path / "tokens")
+    tables, shards = find_token_tables(str(tmp_path / "tokens")), load_index(split).shards
+    with pytest.raises(ValueError, match=r"shares no key with .*test-000000\.tar \(it has sample-7-0000"):
+        require_same_corpus(shards, tables, str(tmp_path / "tokens"))
+    require_same_corpus(load_index(other).shards, tables, str(tmp_path / "tokens"))
+
+
+def test_replace_takes_the_tables_of_shards_that_were_rebuilt(model, split, tmp_path):
+    """Another size of pictures, or an image that came to be decodable: other bytes of the same samples."""
+    older = [samples(count, seed) for seed, count in enumerate((9, 5, 7))]
+    rebuilt = [[(key, media + b"trailing", label) for key, media, label in shard] for shard in older]
+    tokenize_split(model, write_split(tmp_path / "older", rebuilt), tmp_path / "tokens")
+    output = str(tmp_path / "tokens")
+    tables, shards = find_token_tables(output), load_index(split).shards
+    require_same_corpus(shards, tables, output)
+    assert {table.footer.source_sha256 for table in tables.values()}.isdisjoint(shard.sha256 for shard in shards)
+    assert make_plan(shards, tables, footer_identity(tiny_spae.model()), replace=True).todo == shards
+
+
+def test_one_shard_that_did_not_change_proves_the_corpus(model, split, tmp_path):
+    kept, other = samples(9, 0), samples(3, 8)
+    tokenize_split(model, write_split(tmp_path / "older", [kept, other]), tmp_path / "tokens")
+    output = str(tmp_path / "tokens")
+    require_same_corpus(load_index(split).shards, find_token_tables(output), output)
+
+
+@pytest.mark.parametrize(("device", "batch", "warned"), [("cpu", 4, False), ("cpu", 8, True), ("cuda", 4, True)])
+def test_a_run_under_other_conditions_than_the_tables_is_told(model, split, tmp_path, caplog, device, batch, warned):
+    tokenize_split(model, split, tmp_path)
+    tables = find_token_tables(str(tmp_path))
+    warn_of_mixture(tables, device, batch)
+    assert ("different (device, batch)" in caplog.text) == warned
+    caplog.clear()
+    warn_of_mixture(tables)
+    assert caplog.text == ""

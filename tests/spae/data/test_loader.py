@@ -110,12 +110,44 @@ def test_a_slice_of_a_shard_is_read(index):
     assert [sample.label for sample in samples] == [2, 3, 4]
 
 
-def test_an_undecodable_picture_is_named_and_replaced(tmp_path, caplog):
+@pytest.fixture
+def broken(tmp_path):
+    """A split whose second sample is no picture."""
     write_tar(tmp_path / "a.tar", [("good", png(50)), ("bad", b"no picture"), ("fine", png(70))])
-    broken = SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
-    batch = take(plan(broken, batch=3, streams=1), 1)[0]
-    assert batch.pixels[:, 0, 0, 0].tolist() == [50, 50, 70]
-    assert "bad" in caplog.text
+    return SplitIndex("train", (ShardInfo(str(tmp_path / "a.tar"), 3, 0, ""),))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_grey_stands_in_for_an_undecodable_picture_which_is_named_and_counted(broken, caplog, workers):
+    batch = take(plan(broken, batch=3, streams=1, workers=workers), 1)[0]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [50, 128, 70]
+    assert batch.undecodable == batch.to("cpu").undecodable == 1
+    assert workers or "sample bad cannot be decoded" in caplog.text
+
+
+@pytest.mark.parametrize("crop_scale", [(1.0, 1.0), (0.3, 1.0)])
+def test_what_stands_in_is_the_same_after_a_resume(broken, crop_scale):
+    data = DataConfig(batch_size=1, streams=1, crop_scale=crop_scale, flip=True, shift=1)
+    described = BatchPlan(index=broken, data=data, input_size=(4, 4), draws=2, seed=0)
+    whole, resumed = take(described, 5), take(described, 3, seen=2)
+    for one, other in zip(whole[2:], resumed, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.draws, other.draws)
+    resumed = take(described, 1, seen=1)[0]
+    assert torch.equal(whole[1].pixels, resumed.pixels)
+    assert (resumed.keys, resumed.undecodable) == (("bad",), 1)
+
+
+@pytest.mark.parametrize(("size", "workers"), [(300, 0), (2_200, 0), (2_580, 0), (2_580, 1)])
+def test_a_cut_shard_is_one_error_that_names_it_and_the_remedy(tmp_path, size, workers):
+    path = tmp_path / "a.tar"
+    write_tar(path, [(f"s{number}", png(number)) for number in range(4)])
+    path.write_bytes(path.read_bytes()[:size])
+    cut = SplitIndex("train", (ShardInfo(str(path), 4, 0, ""),))
+    with pytest.raises(
+        ValueError, match=r"a\.tar (is damaged|holds fewer).*; mend it with `python -m pipelines\.verify"
+    ):
+        take(plan(cut, batch=1, streams=1, workers=workers), 4)
 
 
 def test_a_shard_shorter_than_its_index_is_named(tmp_path):
@@ -156,8 +188,9 @@ def test_clips_are_cropped_in_time_by_seed_epoch_and_key(clips):
     assert all(len(seen) == 2 and not torch.equal(*seen) for seen in by_key.values()), "two epochs, two crops"
 
 
-def test_a_clip_that_is_too_short_is_named_and_its_predecessor_stands_in(clips, caplog):
+def test_a_clip_that_is_too_short_is_named_and_grey_stands_in(clips, caplog):
     plan = BatchPlan(index=clips, data=DataConfig(batch_size=4, streams=2), input_size=(21, 8, 8), draws=1, seed=3)
     (batch,) = take(plan, 1)
     assert batch.pixels.shape == (4, 3, 21, 8, 8)
     assert "too short: 20 of 21 frames" in caplog.text
+    assert batch.undecodable == 4

@@ -1,4 +1,4 @@
-"""The ablation table in Markdown: the paper's columns, and how each layer uses the words."""
+"""The scores of ablation rows in Markdown: the paper's columns, and how each layer uses the words."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ USAGE_COLUMNS = {
 _SHARES = ("few_shot", "top_share", "pool_hit")
 
 
-def markdown_tables(documents: Sequence[Document], rows: Sequence[str]) -> str:
+def ablation_markdown(documents: Sequence[Document], rows: Sequence[str]) -> str:
     """The paper's table and that of usage, a line for each layer of each row; means over seeds, with their range."""
     clip = documents[0]["clip"].partition(":")[2].rpartition("/")[2] or documents[0]["clip"]
     notes = (
@@ -35,11 +35,11 @@ def markdown_tables(documents: Sequence[Document], rows: Sequence[str]) -> str:
         f"trained with several seeds: mean (lowest to highest). {documents[0]['samples']} pictures.\n"
     )
     usage = "Words of each layer, and how often a guided layer's word lies in its candidate pool:\n"
-    tables = (_table(documents, rows, "layers: words", COLUMNS), _table(documents, rows, "layer", USAGE_COLUMNS))
-    return "\n".join((tables[0], notes, usage, tables[1]))
+    scores = _lines(documents, rows, "layers: words", COLUMNS)
+    return "\n".join((scores, notes, usage, _lines(documents, rows, "layer", USAGE_COLUMNS)))
 
 
-def _table(documents: Sequence[Document], rows: Sequence[str], number: str, columns: Mapping[str, str]) -> str:
+def _lines(documents: Sequence[Document], rows: Sequence[str], number: str, columns: Mapping[str, str]) -> str:
     lines = [f"| row | {number} | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
     for row in rows:
         own = [document["layers"] for document in documents if document["row"] == row]

@@ -1,62 +1,21 @@
-"""Scores as a document and as a table to read: one column a model, a line a figure. Loads without torch."""
+"""Score documents beside each other, to read: one column a model, a line a figure. Loads without torch."""
 
-from __future__ import annotations
-
-import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from spae.evaluation.metrics import Share
-    from spae.evaluation.reconstruction import SplitScore
-    from spae.model import SPAE
+from typing import Any
 
 MISSING = "-"
 
 
-def score_document(score: SplitScore, model: SPAE) -> dict[str, Any]:
-    """A score as JSON values, layer by layer, ids as words."""
-    cumulative = list(itertools.accumulate(model.config.layer_sizes))
-    layers = []
-    for number, (grid, usage) in enumerate(zip(model.config.grids, score.usage, strict=True), 1):
-        row: dict[str, Any] = {"layer": number, "grid": grid, "words_so_far": cumulative[number - 1]}
-        if number in score.pixels:
-            pixel = score.pixels[number]
-            row |= {"psnr": pixel.psnr, "psnr_mean": pixel.psnr_mean, "mean_squared_error": pixel.mean_squared_error}
-        row["usage"] = {**dataclasses.asdict(usage), "top_word": model.vocabulary.word_list[usage.top_word]}
-        if score.clip is not None:
-            row |= {"clip_score": score.clip.layers[number - 1]}
-            row |= {"clip_score_so_far": score.clip.cumulative[number - 1]}
-        layers.append(row)
-    swapped = None
-    if score.swapped is not None and model.depth in score.pixels:
-        swapped = {"psnr": score.swapped.psnr, "lost": score.pixels[model.depth].psnr - score.swapped.psnr}
-    return {
-        "samples": score.samples,
-        "errors": score.errors,
-        "layers": layers,
-        "first_word": _share(score.first_word),
-        "swapped": swapped,
-        "baselines": score.baselines and dataclasses.asdict(score.baselines),
-        "clip": score.clip and {"zero_shot": _share(score.clip.zero_shot), "best_word": _share(score.clip.best_word)},
-    }
-
-
-def _share(share: Share | None) -> dict[str, Any] | None:
-    return None if share is None else dataclasses.asdict(share)
-
-
 @dataclass(frozen=True)
-class TableRow:
+class ComparedFigure:
     """One line: what it says, and its value for each model."""
 
     title: str
     values: tuple[str, ...]
 
 
-def comparison(documents: Sequence[Mapping[str, Any]]) -> list[TableRow]:
+def compared_figures(documents: Sequence[Mapping[str, Any]]) -> list[ComparedFigure]:
     """The figures of some scores beside each other; what a document lacks is shown as missing, what all lack is not."""
     depth = max((len(document.get("layers") or ()) for document in documents), default=0)
     lines: list[tuple[str, tuple[str | int, ...], Callable[[Any], str]]] = []
@@ -73,12 +32,12 @@ def comparison(documents: Sequence[Mapping[str, Any]]) -> list[TableRow]:
     for title, path, shown in lines:
         found = [at(document, *path) for document in documents]
         if any(value is not None for value in found):
-            rows.append(TableRow(title, tuple(MISSING if value is None else shown(value) for value in found)))
+            rows.append(ComparedFigure(title, tuple(MISSING if value is None else shown(value) for value in found)))
     return rows
 
 
-def text_table(rows: Sequence[TableRow], heads: Sequence[str]) -> str:
-    """The rows as text in columns, with a head for each model."""
+def comparison_text(rows: Sequence[ComparedFigure], heads: Sequence[str]) -> str:
+    """The figures as text in columns, with a head for each model."""
     lines = [("", *heads), *((row.title, *row.values) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads) + 1)]
     text = ""

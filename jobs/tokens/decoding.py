@@ -1,0 +1,69 @@
+"""Decoding a shard, on any CPU of the cluster.
+
+One row is one shard all the way, so that batches never cross a shard and a table is written by one process.
+"""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ray
+
+from jobs.retries import persistently
+from jobs.tokens.job import TokenJob
+from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard, Row, to_row
+from spae.data.records import ShardInfo
+from spae.data.tar import Sample
+from spae.evaluation.pictures import DecodedPictures, decode_pictures, read_whole
+
+PARTS_AT_ONCE = 8
+"""Parts of a large shard that are being decoded, or wait to be encoded."""
+
+
+def decode_row(row: Row, job: TokenJob) -> Row:
+    """The same for Ray: a row of a ShardInfo in, one of what decoding tells out."""
+    return to_row(decode_shard(ShardInfo(**row), job))
+
+
+def decode_shard(shard: ShardInfo, job: TokenJob) -> Decoding:
+    """Read and decode a shard, unless it is too large; one that cannot be read has failed."""
+    if shard.samples * _picture_bytes(job) > job.block_bytes:
+        return LargeShard(shard)
+    try:
+        pictures = persistently(
+            f"reading {shard.url}", lambda: decode_pictures(list(read_whole(shard)), job.input_size)
+        )
+    except Exception as error:  # of whatever library the store needs: the other shards go on
+        return FailedShard(shard, str(error) or repr(error))
+    return DecodedShard(shard, pictures)
+
+
+def decode_parts(shard: ShardInfo, job: TokenJob) -> Iterator[DecodedPictures]:
+    """The pictures of a large shard, part by part and in order.
+
+    This process reads the tar once; tasks of Ray decode, several parts at once, where it is connected to Ray.
+    """
+    batches = job.block_bytes // (PARTS_AT_ONCE * job.batch * _picture_bytes(job))
+    samples = read_whole(shard)
+    parts = iter(lambda: list(itertools.islice(samples, max(1, batches) * job.batch)), [])
+    yield from _decode(parts, job)
+
+
+def _picture_bytes(job: TokenJob) -> int:
+    return 3 * math.prod(job.input_size)
+
+
+def _decode(parts: Iterable[list[Sample]], job: TokenJob) -> Iterator[DecodedPictures]:
+    if not ray.is_initialized():
+        yield from (decode_pictures(part, job.input_size) for part in parts)
+        return
+    task: Any = ray.remote(num_cpus=job.decoder_cpus)(decode_pictures)
+    pending: deque[ray.ObjectRef] = deque()
+    for part in parts:
+        if len(pending) == PARTS_AT_ONCE:
+            yield ray.get(pending.popleft())
+        pending.append(task.remote(part, job.input_size))
+    while pending:
+        yield ray.get(pending.popleft())

@@ -1,0 +1,116 @@
+"""Encoding a decoded shard where the model is, and publishing its table."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from jobs.retries import persistently
+from jobs.tokens.decoding import decode_parts
+from jobs.tokens.job import TokenJob
+from jobs.tokens.messages import (
+    DecodedShard,
+    Decoding,
+    FailedShard,
+    LargeShard,
+    Outcome,
+    Row,
+    TokenizedShard,
+    from_row,
+    to_row,
+)
+from spae import __version__
+from spae.data.publishing import delete, join, publish
+from spae.data.records import ERRORS_FOLDER, ShardInfo
+from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
+from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
+from spae.model import SPAE
+from spae.pyramid import TokenPyramid
+
+
+class ShardEncoder:
+    """An actor that holds the model: pictures of a shard in, its table published, what became of it out.
+
+    It computes with one thread on a CPU: another number adds in another order, and ids could differ in a last bit.
+    """
+
+    def __init__(self, job: TokenJob) -> None:
+        torch.set_num_threads(1)
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        self.job = job
+        self.model = persistently(f"loading {job.model}", lambda: SPAE.from_pretrained(job.model, job.device))
+        if self.model.fingerprint != job.model_fingerprint:
+            raise ValueError(
+                f"{job.model} was {job.model_fingerprint} when the job began and is {self.model.fingerprint} now; "
+                "give each model a folder of its own and start again"
+            )
+
+    def __call__(self, row: Row) -> Row:
+        """The same as `tokenize`, for Ray."""
+        return to_row(self.tokenize(from_row(row)))
+
+    def tokenize(self, decoding: Decoding) -> Outcome:
+        """Encode a shard and publish dead letters and table."""
+        if isinstance(decoding, FailedShard):
+            return decoding
+        shard = decoding.shard
+        try:
+            rows, errors = persistently(f"encoding {shard.name}", lambda: self._encode(decoding))
+            persistently(f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors))
+        except Exception as error:  # of whatever library store or device need: the other shards go on
+            return FailedShard(shard, str(error) or repr(error))
+        return TokenizedShard(shard, len(errors))
+
+    def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
+        keys: list[str] = []
+        labels: list[int | None] = []
+        errors: list[Undecodable] = []
+        pyramids: list[TokenPyramid] = []
+        for part in self._parts(decoding):
+            keys += part.keys
+            labels += part.labels
+            errors += part.errors
+            if part.keys:
+                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch))
+        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids)
+        if pyramids:
+            layers = join_pyramids(pyramids).to_arrays()
+        return TokenRows(tuple(keys), tuple(labels), layers), errors
+
+    def _parts(self, decoding: DecodedShard | LargeShard) -> Iterator[DecodedPictures]:
+        if isinstance(decoding, DecodedShard):
+            yield decoding.pictures
+            return
+        yield from decode_parts(decoding.shard, self.job)
+
+    def _publish(self, shard: ShardInfo, rows: TokenRows, errors: list[Undecodable]) -> None:
+        publish_errors(self.job.output, shard, errors)
+        write_token_table(token_table_url(self.job.output, shard.name), rows, self._footer(shard, len(errors)))
+
+    def _footer(self, shard: ShardInfo, errors: int) -> TokenTableFooter:
+        return TokenTableFooter(
+            model_fingerprint=self.job.model_fingerprint,
+            words_fingerprint=self.model.vocabulary.words_fingerprint,
+            grids=self.model.config.grids,
+            source_shard=shard.name,
+            source_sha256=shard.sha256,
+            samples=shard.samples,
+            errors=errors,
+            device=self.model.device_name,
+            dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            batch=self.job.batch,
+            code_version=__version__,
+        )
+
+
+def publish_errors(output: str, shard: ShardInfo, errors: list[Undecodable]) -> None:
+    """Write a shard's dead letters; the file of an earlier attempt goes where there are none."""
+    url = join(output, ERRORS_FOLDER, f"{shard.name}.jsonl")
+    if not errors:
+        delete(url)
+        return
+    rows = [json.dumps({**dataclasses.asdict(error), "source": shard.url}, ensure_ascii=False) for error in errors]
+    publish(url, ("\n".join(rows) + "\n").encode())

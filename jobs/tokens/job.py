@@ -1,0 +1,20 @@
+"""What the workers of a tokenizing run need to know."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenJob:
+    """By which model shards become words, and where the tables go."""
+
+    model: str
+    model_fingerprint: str
+    """The model must be this one wherever it is loaded."""
+    output: str
+    input_size: tuple[int, ...]
+    batch: int
+    device: str
+    decoder_cpus: float = 0.25
+    """CPUs that Ray reserves for a decoding task."""
+    block_bytes: int = 1 << 28
+    """A shard that decodes to more is not passed between processes at once but in parts, which are no more together."""

@@ -1,0 +1,88 @@
+"""What every worker of a training runs."""
+
+import logging
+import sys
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+
+from jobs.training.checkpoint import restore, save
+from jobs.training.job import TrainJob
+from jobs.training.judges import load_judges
+from jobs.training.log import TrainingLog
+from jobs.training.usage import UsageMeter
+from jobs.training.validation import load_validation, validation_psnr
+from spae.data.loader import BatchPlan, batches
+from spae.model import SPAE
+from spae.training.objective import Objective
+from spae.training.state import TrainState
+from spae.training.step import train_step
+from spae.vocabulary import Vocabulary
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """Train from the newest checkpoint to the last step; what Ray Train runs on every worker.
+
+    Args:
+        settings: the TrainJob, as `job`.
+    """
+    job: TrainJob = settings["job"]
+    _log_from_worker()
+    context, device = ray.train.get_context(), ray.train.torch.get_device()
+    if device.type != job.device:
+        raise ValueError(f"a worker is to compute on {job.device} and finds {device}; is CUDA sound on its machine?")
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.config.seed)
+    vocabulary = Vocabulary.load(job.vocabulary)
+    state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
+    if job.compile:
+        state.model.compile_networks()
+    judges = load_judges(job.judges, vocabulary, job.config.objective.semantic_weight > 0, device)
+    objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
+    plan = job.plan(context.get_world_rank(), context.get_world_size())
+    restore(state, plan.order)
+    _train(job, plan, state, objective)
+
+
+def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objective) -> None:
+    """Step until the end, or until an epoch leaves a sick codebook where the job is to stop then."""
+    log = TrainingLog(job.run, job.config, state.step, plan.rank)
+    usage = UsageMeter(state.model, plan.index.samples, state.seen)
+    pictures = None
+    if plan.rank == 0 and job.val_shards is not None:
+        pictures = load_validation(job.val_shards, job.config.model.input_size)
+    for batch in batches(plan, state.seen):
+        if state.step >= job.config.steps:
+            return
+        result = train_step(state, objective, batch.to(state.model.device), job.config)
+        usage.update(result.quantized.tokens)
+        log.update(result, batch)
+        last, health = state.step == job.config.steps, None
+        if last or state.step % job.log_every == 0:
+            log.line(state.step, result.terms, usage.take_recent())
+            if health := usage.end_epoch(state.seen, result.terms):
+                log.epoch(health)
+        sick = "; ".join(health.problems) if health and job.abort_on == "collapse" else ""
+        if last or sick or state.step % job.checkpoint_every == 0:
+            metrics: dict[str, Any] = {"stopped": sick} if sick else {}
+            if pictures is not None:
+                metrics["validation_psnr"] = validation_psnr(
+                    state.average, pictures, job.config.data.batch_size // plan.ranks
+                )
+                log.validation(state.step, metrics["validation_psnr"])
+            log.publish()
+            save(state, plan.order, metrics)
+        if sick:
+            return
+
+
+def _log_from_worker() -> None:
+    """Lines of ours alone: Ray's loggers tell of every report, and open_clip of every file."""
+    handler = logging.StreamHandler(sys.stderr)
+    for other in (logging.getLogger(), logging.getLogger("ray.train")):
+        other.setLevel(logging.WARNING)
+    for package in (logging.getLogger("jobs"), logging.getLogger("spae")):
+        package.setLevel(logging.INFO)
+        package.handlers, package.propagate = [handler], False  # open_clip gives the root logger a handler too

@@ -1,0 +1,27 @@
+import pytest
+
+from jobs.paths import place, place_or_name
+
+
+@pytest.mark.parametrize("url", ["runs/first", "file://runs/first"])
+def test_a_relative_place_is_refused_in_a_submitted_job_only(url, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert place("--run", url) == f"{tmp_path}/runs/first"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ValueError, match=f"--run {url} is relative, and a submitted job works in a temporary folder"):
+        place("--run", url)
+
+
+@pytest.mark.parametrize("url", ["/data/runs", "memory://runs", "file:///data/runs"])
+def test_other_places_hold_in_a_submitted_job(url, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert place("--run", url) == url.removeprefix("file://")
+
+
+def test_the_name_of_a_hub_is_no_place(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert place_or_name("--model", "owner/model") == "owner/model"
+    (tmp_path / "owner/model").mkdir(parents=True)
+    with pytest.raises(ValueError, match="--model owner/model is relative"):
+        place_or_name("--model", "owner/model")

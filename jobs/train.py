@@ -30,7 +30,8 @@ from spae.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-_PASSED_ON = ("threads", "compile", "loader_workers", "log_every", "checkpoint_every", "abort_on")  # flags of workers
+_PASSED_ON = ("threads", "compile", "loader_workers", "log_every", "checkpoint_every", "abort_on", "max_skipped")
+"""Flags that workers know too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,8 @@ class TrainFlags:
     """Steps between checkpoints and validations; the last step always makes one."""
     abort_on: Literal["never", "collapse"] = "never"
     """collapse: stop after an epoch whose codebook is sick, with a checkpoint."""
+    max_skipped: int = 200
+    """Steps in a row that change nothing, as a loss or gradient is not finite, after which training ends as failed."""
     max_failures: int = 3
     """Failures in a row without a new checkpoint after which the run is given up, -1 for never; each resumes."""
     ray_address: str | None = None

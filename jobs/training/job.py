@@ -30,6 +30,7 @@ class TrainJob:
     log_every: int
     checkpoint_every: int
     abort_on: Literal["never", "collapse"]
+    max_skipped: int
 
     def plan(self, rank: int, ranks: int) -> BatchPlan:
         """Which samples a rank reads; ValueError where the ranks do not divide streams and batches."""

@@ -128,7 +128,7 @@ class TrainingLog:
                 *(100 * layer.top_share, radius),
             )
             self.history[-1] |= {f"epoch_{name}/{number}": getattr(layer, name) for name in _HEALTH}
-        for sentence in health.problems:
+        for sentence in (*health.problems, *health.pools):
             logger.warning("%s", sentence)
 
     def validation(self, step: int, psnr: float) -> None:

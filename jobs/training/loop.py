@@ -12,8 +12,9 @@ from jobs.training.checkpoint import restore, save
 from jobs.training.job import TrainJob
 from jobs.training.judges import load_judges
 from jobs.training.log import TrainingLog
-from jobs.training.usage import UsageMeter
+from jobs.training.usage import EpochHealth, UsageMeter
 from jobs.training.validation import load_validation, validation_psnr
+from spae.collectives import Terms
 from spae.data.loader import BatchPlan, batches
 from spae.model import SPAE
 from spae.training.objective import Objective
@@ -39,7 +40,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     state = TrainState.create(job.config, SPAE(job.config.model, vocabulary).to(device))
     if job.compile:
         state.model.compile_networks()
-    judges = load_judges(job.judges, vocabulary, job.config.objective.semantic_weight > 0, device)
+    judges = load_judges(job.judges, state.model.vocabulary, job.config.objective.semantic_weight > 0, device)
     objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
     plan = job.plan(context.get_world_rank(), context.get_world_size())
     restore(state, plan.order)
@@ -47,9 +48,10 @@ def train_loop(settings: dict[str, Any]) -> None:
 
 
 def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objective) -> None:
-    """Step until the end, or until an epoch leaves a sick codebook where the job is to stop then."""
+    """Step until the end, or until there is a reason to stop."""
     log = TrainingLog(job.run, job.config, state.step, plan.rank)
-    usage = UsageMeter(state.model, plan.index.samples, state.seen)
+    thresholds = job.config.objective.semantic_thresholds[: objective.guided_layers]
+    usage = UsageMeter(state.model, plan.index.samples, state.seen, thresholds)
     pictures = None
     if plan.rank == 0 and job.val_shards is not None:
         pictures = load_validation(job.val_shards, job.config.model.input_size)
@@ -59,14 +61,14 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
         result = train_step(state, objective, batch.to(state.model.device), job.config)
         usage.update(result.quantized.tokens)
         log.update(result, batch)
-        last, health = state.step == job.config.steps, None
+        last, stopped = state.step == job.config.steps, ""
         if last or state.step % job.log_every == 0:
             log.line(state.step, result.terms, usage.take_recent())
             if health := usage.end_epoch(state.seen, result.terms):
                 log.epoch(health)
-        sick = "; ".join(health.problems) if health and job.abort_on == "collapse" else ""
-        if last or sick or state.step % job.checkpoint_every == 0:
-            metrics: dict[str, Any] = {"stopped": sick} if sick else {}
+            stopped = _reason_to_stop(job, result.terms, health)
+        if last or stopped or state.step % job.checkpoint_every == 0:
+            metrics: dict[str, Any] = {"stopped": stopped} if stopped else {}
             if pictures is not None:
                 metrics["validation_psnr"] = validation_psnr(
                     state.average, pictures, job.config.data.batch_size // plan.ranks
@@ -74,8 +76,21 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
                 log.validation(state.step, metrics["validation_psnr"])
             log.publish()
             save(state, plan.order, metrics)
-        if sick:
+        if stopped:
             return
+
+
+def _reason_to_stop(job: TrainJob, terms: Terms, health: EpochHealth | None) -> str:
+    """Why the training ends here, the same on every worker; empty where it goes on."""
+    if health and health.problems and job.abort_on == "collapse":
+        return "; ".join(health.problems)
+    skipped = int(terms["skipped_in_a_row"])
+    if skipped >= job.max_skipped:
+        return (
+            f"{skipped} steps in a row changed nothing, as a loss or gradient was not finite (--max-skipped "
+            f"{job.max_skipped}); the log names samples, a lower learning rate may help"
+        )
+    return ""
 
 
 def _log_from_worker() -> None:

@@ -50,6 +50,8 @@ class RunRecord:
         version = values.pop("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(f"{run} has format {version}; this version reads {FORMAT_VERSION}")
+        optimizer = values["config"]["optimizer"]  # runs from when the warm-up was the time scale too
+        optimizer.setdefault("timescale_steps", max(optimizer["warmup_steps"], 1))
         return cls(**{**values, "config": from_dict(TrainConfig, values["config"])})
 
     def differences(self, other: "RunRecord") -> list[str]:

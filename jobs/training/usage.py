@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from spae.clip.pools import pool_problems
 from spae.codebook.health import problems
 from spae.codebook.usage import LayerUsage, WordUsage
 from spae.collectives import Terms, world_size
@@ -21,12 +22,14 @@ class EpochHealth:
         layers: word usage of each layer, over all workers.
         radii: |z| over the table's radius of each layer, at the epoch's last line.
         problems: a sentence for each sign of a sick codebook.
+        pools: a sentence for each guided layer whose pools have an unusual size.
     """
 
     epoch: int
     layers: Sequence[LayerUsage]
     radii: Sequence[float]
     problems: Sequence[str]
+    pools: Sequence[str]
 
 
 class UsageMeter:
@@ -36,9 +39,11 @@ class UsageMeter:
         model: whose words are counted.
         samples: of the training split, an epoch.
         seen: samples that the run has seen, over all workers.
+        thresholds: rho of the guided layers.
     """
 
-    def __init__(self, model: SPAE, samples: int, seen: int) -> None:
+    def __init__(self, model: SPAE, samples: int, seen: int, thresholds: Sequence[float] = ()) -> None:
+        self._thresholds = thresholds
         self._shape = (len(model.codebook), model.depth, model.device)
         self._samples, self._epoch = samples, seen // samples
         self._recent, self._of_epoch = WordUsage(*self._shape), WordUsage(*self._shape)
@@ -69,4 +74,6 @@ class UsageMeter:
         self._epoch, self._of_epoch = seen // self._samples, WordUsage(*self._shape)
         radii = [float(terms[f"latent_radius/{number}"]) for number in range(1, len(usage) + 1)]
         repeats = float(terms["repeats"]) if "repeats" in terms else None
-        return EpochHealth(self._epoch, usage, radii, problems(usage, radii, repeats))
+        sizes = [float(terms[f"pool_size/{number}"]) for number in range(1, len(self._thresholds) + 1)]
+        pools = pool_problems(sizes, self._thresholds, self._shape[0])
+        return EpochHealth(self._epoch, usage, radii, problems(usage, radii, repeats), pools)

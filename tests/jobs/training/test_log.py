@@ -13,9 +13,9 @@ from tests import tiny_spae
 class Told:
     """The log and usage of a training whose every step sees 8 samples."""
 
-    def __init__(self, folder, samples=16):
+    def __init__(self, folder, samples=16, thresholds=()):
         self.log = TrainingLog(str(folder), tiny_spae.TRAINING, 0, 0)
-        self.usage = UsageMeter(tiny_spae.model(), samples, 0)
+        self.usage = UsageMeter(tiny_spae.model(), samples, 0, thresholds)
         self.step = 0
 
     def take(self, words, *, finite=True, keys=("a", "b"), undecodable=0):
@@ -24,6 +24,7 @@ class Told:
         quantized = Quantized(torch.zeros(1), TokenPyramid(layers), (), ())
         self.terms = {f"latent_radius/{number}": torch.tensor(1.0) for number in range(1, 5)}
         self.terms |= {"pixel": torch.tensor(0.1), "commitment": torch.tensor(1.0), "repeats": torch.tensor(0.1)}
+        self.terms |= {"pool_size/1": torch.tensor(30.0), "pool_size/2": torch.tensor(2.0)}
         self.terms |= {"skipped": torch.tensor(float(not finite)), "culprits": torch.tensor(float(not finite))}
         batch = Batch(torch.zeros(2, 3, 16, 16), torch.zeros(2, 0), keys, (0, 1), undecodable)
         self.usage.update(quantized.tokens)
@@ -72,6 +73,15 @@ def test_a_collapsed_layer_is_warned_of_and_returned(tmp_path, caplog):
     found = told.line().problems
     assert found[0] == "layer 1 has collapsed: one word takes 100% of its tokens"
     assert found[0] in caplog.text
+
+
+def test_pools_of_an_unusual_size_are_warned_of_and_stop_nothing(tmp_path, caplog):
+    told = Told(tmp_path, samples=8, thresholds=(0.98, 0.9))
+    told.take([1, 2, 3])
+    health = told.line()
+    assert health.problems == []
+    assert [sentence.split(":")[0] for sentence in health.pools] == ["layer 1"]
+    assert "pools of 30.0 words at threshold 0.98" in caplog.text
 
 
 def test_rows_after_the_step_of_the_checkpoint_are_dropped(tmp_path):

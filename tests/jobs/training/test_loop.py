@@ -40,10 +40,15 @@ def prepared(folder, name, *flags, steps=4):
     return train.prepare(train.parse_flags(["digits-32", *inputs, *more]))
 
 
+def fit(job):
+    """Train in this process; what Ray Train gives."""
+    local = ray.train.ScalingConfig(num_workers=0)
+    return ray.train.torch.TorchTrainer(train_loop, train_loop_config={"job": job}, scaling_config=local).fit()
+
+
 def run(job):
     """Train in this process; the run folder."""
-    local = ray.train.ScalingConfig(num_workers=0)
-    ray.train.torch.TorchTrainer(train_loop, train_loop_config={"job": job}, scaling_config=local).fit()
+    fit(job)
     return job.run
 
 
@@ -53,6 +58,15 @@ def test_the_history_holds_a_row_a_line_and_the_validation(folder):
     assert all(row["validation_psnr"] > 5 for row in history)
     assert {"pixel", "latent_radius/5", "perplexity/1", "top_share/5", "words/5", "skipped"} <= set(history[0])
     assert "epoch_words/5" in history[1]
+
+
+def test_a_run_whose_steps_change_nothing_ends_with_a_clear_word(folder):
+    diverging = ("--optimizer.learning-rate", "1e30", "--optimizer.warmup-steps", "1", "--max-skipped", "3")
+    job = prepared(folder, "diverging", *diverging, steps=40)
+    result = fit(job)
+    assert "steps in a row changed nothing" in result.metrics["stopped"]
+    assert "--max-skipped 3" in result.metrics["stopped"]
+    assert result.metrics["step"] < 20
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the worker finds CUDA")

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import fsspec
 import pytest
@@ -28,6 +29,16 @@ def test_a_run_given_again_with_replace_keeps_its_checkpoints(tmp_path, record):
     claim_run(str(run), dataclasses.replace(record, data_fingerprint="other"), replace=True)
     assert not (run / "step-00000005").exists()
     assert RunRecord.load(str(run)).data_fingerprint == "other"
+
+
+def test_a_run_from_when_the_warm_up_was_the_time_scale_goes_on(tmp_path, record):
+    """Its learning rates stay those that it began with."""
+    claim_run(str(tmp_path), record, replace=False)
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["config"]["optimizer"]["timescale_steps"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    loaded = RunRecord.load(str(tmp_path)).config.optimizer
+    assert loaded.timescale_steps == loaded.warmup_steps == 3
 
 
 def test_a_folder_without_a_run_loses_nothing(tmp_path, record):

@@ -40,7 +40,7 @@ def status_before_work(error: Exception) -> int:
 
     A mistake of the program is raised again.
     """
-    if _is_mistake(error):
+    if is_mistake(error):
         raise error
     logger.error("%s", one_line(error))
     code = getattr(error, "code", getattr(error, "status", None))
@@ -50,9 +50,10 @@ def status_before_work(error: Exception) -> int:
 def status_of_work(error: Exception) -> int:
     """Tell why the work failed, whatever a runner raises; 1."""
     message = "the run failed: %s; what is finished stays, give the same command again to continue it"
-    logger.error(message, one_line(error), exc_info=error if _is_mistake(error) else None)
+    logger.error(message, one_line(error), exc_info=error if is_mistake(error) else None)
     return 1
 
 
-def _is_mistake(error: Exception) -> bool:
+def is_mistake(error: Exception) -> bool:
+    """Whether the program is to blame, here or in a worker."""
     return type(error).__name__ in _MISTAKES or one_line(error).startswith(tuple(f"{name}: " for name in _MISTAKES))

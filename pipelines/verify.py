@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import tyro
 
 from pipelines.checks.split import Split, Verification, open_split, verify_split
+from pipelines.failures import is_mistake, one_line, quiet_clients, status_before_work
 from pipelines.planning.plan import SplitPlan, making_plan
 from pipelines.planning.record import PlanRecord, save_plan
 from pipelines.shards.folder import finish_split
@@ -88,12 +89,12 @@ def _recorded_hashes(split: Split, found: Verification) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all is well (or was made so), 1 where something deviates, 2 for unusable arguments."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
+    quiet_clients()
     flags = tyro.cli(VerifyFlags, args=arguments, prog="python -m pipelines.verify", description=__doc__)
     try:
         split = open_split(find_split(flags.url))
-    except ValueError as error:
-        logger.error("%s", error)
-        return 2
+    except Exception as error:  # stores tell of their troubles by exceptions of many libraries
+        return status_before_work(error)
     try:
         found = verify_split(split)
         _report(split, found)
@@ -102,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             split = open_split(split.folder)
             found = verify_split(split)
             _report(split, found)
-    except (ValueError, OSError) as error:  # a repair that is not possible, a store that does not answer
-        logger.error("%s: %s", split.folder, error or repr(error))
+    except Exception as error:  # a repair that is not possible, a store that does not answer
+        logger.error("%s: %s", split.folder, one_line(error), exc_info=error if is_mistake(error) else None)
         return 1
     return 1 if found.deviations else 0
 

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from pipelines.images import main as images
+from pipelines.verify import main as verify
 from pipelines.videos import main as videos
 from pipelines.vocabulary import main as vocabulary
 from tests.pipelines.conftest import use_store
@@ -117,6 +118,9 @@ def test_a_store_that_refuses_is_one_line(flags, refusing, tmp_path, caplog):
     caplog.clear()
     assert digits("gs://bucket-that-refuses/shards") == 2
     assert "cannot write to gs://bucket-that-refuses/shards/val" in the_error(caplog)
+    caplog.clear()
+    assert verify(["gs://bucket-that-refuses/shards/val"]) == 2
+    assert "Login Required" in the_error(caplog)
 
 
 @contextlib.contextmanager

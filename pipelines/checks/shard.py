@@ -130,20 +130,20 @@ class ShardChecker:
             wanted = f"{', '.join(MEDIA_SUFFIXES)} with {', '.join(others[:-1])} and {others[-1]}"
             yield f"members {sorted(members)} are not one of {wanted}"
             return
-        data, said = members[media[0]], _metadata(members[METADATA_SUFFIX])
-        name = said.get("label_name")
+        data, metadata = members[media[0]], _metadata(members[METADATA_SUFFIX])
+        name = metadata.get("label_name")
         if self.class_names and label is not None:
             name = self.class_names.get(int(label)) if re.fullmatch(r"[0-9]{1,10}", label) else None
             if name is None:
                 yield f"label {label!r} is not in classes.parquet"
-        text = said.get("caption", name or "")
+        text = metadata.get("caption", name or "")
         if members[TEXT_SUFFIX].decode(errors="replace") != text:
-            place = "json" if "caption" in said else CLASSES_FILE
+            place = "json" if "caption" in metadata else CLASSES_FILE
             yield f"txt says {members[TEXT_SUFFIX]!r}, {place} {text!r}"
         seen = {"label": label, "label_name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for field_name, value in seen.items():
-            if str(said.get(field_name)) != str(value):
-                yield f"json says {field_name} {said.get(field_name)}, found {value}"
+            if str(metadata.get(field_name)) != str(value):
+                yield f"json says {field_name} {metadata.get(field_name)}, found {value}"
         yield from media_problems(media[0], data)
 
     def _needs_label(self, label: str | None) -> bool:

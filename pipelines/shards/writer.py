@@ -79,7 +79,8 @@ class ShardWriter:
         inputs = PlanFiles(join(self.folder, PLAN_FOLDER)).read(number)
         outcome = ShardOutcome(shard_name(self.settings.split, number))
         tar_url, sidecar_url = (join(self.folder, f"{outcome.shard}.{suffix}") for suffix in ("tar", "json"))
-        before = next(load_sidecars(self.folder, [outcome.shard]), None)
+        plan = self._hasher.hash_of(inputs)
+        before = next((found for found in load_sidecars(self.folder, [outcome.shard]) if found.plan == plan), None)
         with Attempt(self.folder, outcome.shard) as attempt:
             try:
                 with publishing(tar_url) as file:
@@ -98,7 +99,7 @@ class ShardWriter:
                 return outcome
             self._publish_errors(outcome)
             outcome.sha256, outcome.bytes = tar.digest.hexdigest(), tar.size
-            publish(sidecar_url, self._sidecar(outcome, self._hasher.hash_of(inputs)).to_json().encode())
+            publish(sidecar_url, self._sidecar(outcome, plan).to_json().encode())
         return outcome
 
     def _fill(self, tar: TarWriter, entries: Sequence[Entry], outcome: ShardOutcome, attempt: Attempt) -> None:

@@ -1,7 +1,11 @@
 """How a command ends that cannot do what it should: one line that says why, and the status that goes with it."""
 
+import contextlib
 import logging
+import os
 import re
+import threading
+from collections.abc import Iterator
 
 _UNUSABLE = (ValueError, ImportError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 _REFUSALS = (401, 403)
@@ -52,6 +56,30 @@ def status_of_work(error: Exception) -> int:
     message = "the run failed: %s; what is finished stays, give the same command again to continue it"
     logger.error(message, one_line(error), exc_info=error if is_mistake(error) else None)
     return 1
+
+
+@contextlib.contextmanager
+def ending_with_workers() -> Iterator[None]:
+    """While the block runs, the death of a worker process of Beam's local runner ends this process, with status 1.
+
+    The runner itself would wait for that worker for ever, in threads for which the end of the interpreter waits too.
+    """
+    hook = threading.excepthook
+
+    def end(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or failed.thread.name != "run_worker":
+            hook(failed)
+            return
+        message = "a worker process died: %s; what is finished stays, give the same command again to continue it"
+        logger.error(message, failed.exc_value)
+        logging.shutdown()
+        os._exit(1)
+
+    threading.excepthook = end
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 def is_mistake(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PBegin
 from apache_beam.transforms.resources import parse_resource_hints
 
+from pipelines.failures import ending_with_workers
 from pipelines.features.encoder import ClipSource, Encoding, WordEncoder
 from pipelines.features.parts import VectorParts, WordVectors
 from spae.progress import watched
@@ -92,7 +93,7 @@ class _Publish(beam.DoFn):
 
 def compute_features(words: Sequence[str], encoding: Encoding, workers: Workers, options: PipelineOptions) -> None:
     """Encode words on the runner that the options name, showing progress, and wait for the end."""
-    with _progress(encoding.parts, len(words)), beam.Pipeline(options=options) as pipeline:
+    with _progress(encoding.parts, len(words)), ending_with_workers(), beam.Pipeline(options=options) as pipeline:
         _ = pipeline | "Features" >> EncodeWords(words, encoding, workers)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
-from pipelines.failures import quiet_clients, status_before_work, status_of_work
+from pipelines.failures import ending_with_workers, quiet_clients, status_before_work, status_of_work
 from pipelines.flags import beam_options, check_places, parse_command
 from pipelines.planning.plan import ShardSettings, SplitPlan, making_plan
 from pipelines.planning.record import settings_for
@@ -141,7 +141,8 @@ def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptio
     with watched(lambda: _inputs_done(state, folder), sum(shard.inputs for shard in state.todo), "input"):
         if state.todo:
             writer, numbers = ShardWriter(folder, plan.settings, plan.classes), [shard.number for shard in state.todo]
-            shards_pipeline(writer, numbers, options).run().wait_until_finish()
+            with ending_with_workers():
+                shards_pipeline(writer, numbers, options).run().wait_until_finish()
     if options.view_as(TestOptions).dry_run:
         logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
         return 0

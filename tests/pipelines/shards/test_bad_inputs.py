@@ -104,6 +104,20 @@ def test_a_command_that_dies_twice_ends_well_the_third_time(crash_folder, tmp_pa
     assert not list(split.glob(f"*{MARK_SUFFIX}"))
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_command(crash_folder, tmp_path):
+    """Beam's runner would wait for it for ever."""
+    workers = ["--direct_num_workers", "2", "--direct_running_mode", "multi_processing"]
+    command = [sys.executable, "-m", "tests.pipelines.deadly", *crashing(crash_folder, tmp_path / "shards"), *workers]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        assert "a worker process died" in done.stderr
+    assert subprocess.run([*command, "--max-error-share", "0.2"], cwd=ROOT, timeout=120).returncode == 0
+    assert [row["reason"] for row in dead_letters(tmp_path / "shards/train")] == ["killed its process"]
+    assert not list((tmp_path / "shards/train").glob("*.tmp-*"))
+
+
 def test_a_mark_tells_of_tries_that_died_and_of_inputs_that_are_done(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.shards.attempts.SECONDS_BETWEEN", 0.0)
     folder, name = str(tmp_path), f"train-000003{MARK_SUFFIX}"

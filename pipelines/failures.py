@@ -48,7 +48,8 @@ def status_before_work(error: Exception) -> int:
         raise error
     logger.error("%s", one_line(error))
     code = getattr(error, "code", getattr(error, "status", None))
-    return 2 if isinstance(error, _UNUSABLE) or code in _REFUSALS else 1
+    is_refusal = code in _REFUSALS or (type(error) is OSError and error.errno is None)  # of a store, of a model hub
+    return 2 if isinstance(error, _UNUSABLE) or is_refusal else 1
 
 
 def status_of_work(error: Exception) -> int:

@@ -99,7 +99,12 @@ def _parsed_type(command: type) -> type[Any]:
         for field in dataclasses.fields(command)
         if texts.get(field.name)
     }
-    values = {"__annotations__": described, "__module__": command.__module__, "__post_init__": lambda self: None}
+    values: dict[str, Any] = {
+        field.name: dataclasses.field(default_factory=field.default_factory)
+        for field in dataclasses.fields(command)
+        if field.default_factory is not dataclasses.MISSING
+    }
+    values |= {"__annotations__": described, "__module__": command.__module__, "__post_init__": lambda self: None}
     return dataclasses.dataclass(frozen=True, kw_only=True)(type(command.__name__, (command,), values))
 
 

@@ -27,14 +27,18 @@ SORT_MEMORY, SORT_THREADS = "2GB", 2
 """What DuckDB takes before it sorts on disk. Each thread pins a part: in 1 GB two sorted rows of 4 KB, four did not."""
 
 
+class NoRoomError(OSError):
+    """Disk or memory end while a plan is made."""
+
+
 def ordered_entries(
     entries: Iterable[Entry], seed: int, limit: int | None, *, memory: str = SORT_MEMORY
 ) -> Iterator[pa.RecordBatch]:
     """All inputs (the first `limit` of the order, if given) with unique keys, as rows of ENTRY_SCHEMA.
 
     Inputs that share a key stand together, by path and place in it: the first keeps the key, the others add a hash of
-    where they come from. Needs free disk in the temporary folder (TMPDIR): about 150 bytes an input. OSError where the
-    disk does not suffice, ValueError for an unsafe key.
+    where they come from. Needs free disk in the temporary folder (TMPDIR): about 150 bytes an input. NoRoomError where
+    the disk does not suffice, ValueError for an unsafe key.
     """
     with ScratchFolder("plan") as folder:
         listed = os.path.join(folder, "listed.parquet")
@@ -42,7 +46,7 @@ def ordered_entries(
         try:
             yield from _with_unique_keys(_sorted(listed, seed, limit, memory))
         except (duckdb.Error, OSError) as error:  # the latter from pyarrow, between two batches
-            raise OSError(
+            raise NoRoomError(
                 f"cannot sort the inputs in {folder}, where disk or memory end (TMPDIR names another disk): {error}"
             ) from error
 

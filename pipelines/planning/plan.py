@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from pipelines.planning.entry_rows import PlanHasher
 from pipelines.planning.files import PlanFiles, PlanWriter, cut, join_short_last
-from pipelines.planning.order import ordered_entries
+from pipelines.planning.order import NoRoomError, ordered_entries
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.maker import SampleMaker
 from pipelines.samples.videos import VideoSamples
@@ -128,7 +128,7 @@ def making_plan(settings: ShardSettings, limit: int | None = None) -> Iterator[S
         except OSError as error:
             if error.errno not in DISK_ERRNOS:
                 raise
-            raise OSError(f"no room to plan in {folder} (TMPDIR names another disk): {error}") from error
+            raise NoRoomError(f"no room to plan in {folder} (TMPDIR names another disk): {error}") from error
         yield plan
 
 

@@ -1,6 +1,7 @@
 """What cannot be done ends in one line and the right status: 2 where other arguments mend it, 1 where work failed."""
 
 import contextlib
+import errno
 import http.server
 import os
 import resource
@@ -8,7 +9,9 @@ import threading
 
 import pytest
 
+from pipelines.failures import one_line, status_before_work, status_of_work
 from pipelines.images import main as images
+from pipelines.planning.order import NoRoomError
 from pipelines.verify import main as verify
 from pipelines.videos import main as videos
 from pipelines.vocabulary import main as vocabulary
@@ -121,6 +124,47 @@ def test_a_store_that_refuses_is_one_line(flags, refusing, tmp_path, caplog):
     caplog.clear()
     assert verify(["gs://bucket-that-refuses/shards/val"]) == 2
     assert "Login Required" in the_error(caplog)
+
+
+class HttpError(Exception):
+    """As gcsfs has it, which must not be imported before a test has set its environment."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no such class"), 2),
+        (ImportError("Install s3fs to access S3"), 2),
+        (FileNotFoundError("gs://bucket/photos"), 2),
+        (PermissionError("Access Denied"), 2),
+        (OSError("Forbidden: bucket\nyou lack storage.objects.list"), 2),
+        (HttpError("Invalid Credentials", 401), 2),
+        (HttpError("Service Unavailable", 503), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (ConnectionResetError("by peer"), 1),
+        (TimeoutError(), 1),
+        (NoRoomError("no room to plan"), 1),
+    ],
+)
+def test_the_status_tells_whether_other_arguments_would_mend_it(error, status, caplog):
+    assert status_before_work(error) == status
+    assert the_error(caplog) == one_line(error) != ""
+
+
+def test_mistakes_of_the_program_keep_their_traceback(caplog):
+    with pytest.raises(KeyError):
+        status_before_work(KeyError("key"))
+    worker = "Traceback (most recent call last):\n  File ...\nRuntimeError: {} [while running 'Shards/Write']\n"
+    for text, is_told in (("AttributeError: 'x' has no 'y'", True), ("spae.StoreError: cannot read x", False)):
+        caplog.clear()
+        assert status_of_work(RuntimeError(worker.format(text))) == 1
+        (record,) = caplog.records
+        assert bool(record.exc_info) == is_told
+        assert record.getMessage().startswith(f"the run failed: {text.rpartition('spae.')[2]} [while")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jobs.demo import DIGITS
+from jobs.demos.digits import DIGITS
 
 pytestmark = pytest.mark.slow
 ROWS = ("frozen", "semantic", "rq-2", "saq-2", "pyramid")

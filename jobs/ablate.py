@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from jobs.ablation.markdown import ablation_markdown
+from jobs.paths import place
 from jobs.stages import Stage, run_stages
 from spae.ablations import ABLATIONS, PAPER_ROWS, RAW_TABLE_ROWS
 from spae.data.publishing import publish
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
     try:
         flags = tyro.cli(AblateFlags, args=arguments, description=__doc__)
+        place("--output", flags.output)
         stages = training_stages(flags)
     except ValueError as error:
         logger.error("%s", error)

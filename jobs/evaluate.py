@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from jobs.paths import place
 from jobs.reporting.comparison import compared_figures, comparison_text
 from jobs.reporting.scores import score_document
 from spae import __version__
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(own).setLevel(logging.INFO)
     try:
         flags = tyro.cli(EvaluateFlags, args=arguments, description=__doc__)
+        output = place("--output", flags.output)
         model = SPAE.from_pretrained(flags.model, flags.device)
         index = _first_shards(flags.shards, flags.limit)
         options = make_options(flags, model)
@@ -96,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         return 1
     document = {"protocol": _protocol(flags, index, model), **score_document(score, model)}
-    publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    publish(output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
     sys.stdout.write(comparison_text(compared_figures([document]), [index.name]))
-    logger.info("in %d, out %d, failed %d: %s", score.samples + score.errors, score.samples, score.errors, flags.output)
+    logger.info("in %d, out %d, failed %d: %s", score.samples + score.errors, score.samples, score.errors, output)
     if score.errors > flags.max_error_share * (score.samples + score.errors):
         logger.error("%d samples cannot be decoded, over --max-error-share %g", score.errors, flags.max_error_share)
         return 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from jobs.paths import place
 from jobs.training.run_folder import RunRecord, load_latest_state
 from spae.model import SPAE
 from spae.vocabulary import Vocabulary
@@ -34,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     flags = tyro.cli(ExportFlags, args=arguments)
     try:
+        output = place("--output", flags.output)
         model, step = load_run(flags.run, flags.vocabulary)
     except ValueError as error:
         logger.error("%s", error)
         return 2
-    model.save_pretrained(flags.output)
-    logger.info("wrote %s: step %d, fingerprint %s", flags.output, step, model.fingerprint[:16])
+    model.save_pretrained(output)
+    logger.info("wrote %s: step %d, fingerprint %s", output, step, model.fingerprint[:16])
     return 0
 
 

@@ -18,6 +18,7 @@ import tyro
 from jobs.cluster import connect
 from jobs.paths import place
 from jobs.resources import ResourcesError, choose_device, wait_for_room
+from jobs.retries import persistently
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
 from jobs.training.launch import TrainingError, train_on_cluster, worker_resources
@@ -120,7 +121,8 @@ def _train(job: TrainJob, flags: TrainFlags) -> None:
     metrics = train_on_cluster(job, flags.workers, flags.max_failures)
     if stopped := metrics.get("stopped"):
         raise TrainingError(stopped)
-    publish(join(job.run, FINISHED_FILE), json.dumps(metrics).encode())
+    finished = json.dumps(metrics).encode()
+    persistently("marking the run as finished", lambda: publish(join(job.run, FINISHED_FILE), finished))
 
 
 def parse_flags(arguments: Sequence[str] | None) -> TrainFlags:

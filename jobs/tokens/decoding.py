@@ -18,9 +18,6 @@ from spae.data.records import ShardInfo
 from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, decode_pictures, read_whole
 
-PARTS_AT_ONCE = 8
-"""Parts of a large shard that are being decoded, or wait to be encoded."""
-
 
 def decode_row(row: Row, job: TokenJob) -> Row:
     """The same for Ray: a row of a ShardInfo in, one of what decoding tells out."""
@@ -45,7 +42,7 @@ def decode_parts(shard: ShardInfo, job: TokenJob) -> Iterator[DecodedPictures]:
 
     This process reads the tar once; tasks of Ray decode, several parts at once, where it is connected to Ray.
     """
-    batches = job.block_bytes // (PARTS_AT_ONCE * job.batch * _picture_bytes(job))
+    batches = job.block_bytes // (job.parts_at_once * job.batch * _picture_bytes(job))
     samples = read_whole(shard)
     parts = iter(lambda: list(itertools.islice(samples, max(1, batches) * job.batch)), [])
     yield from _decode(parts, job)
@@ -62,7 +59,7 @@ def _decode(parts: Iterable[list[Sample]], job: TokenJob) -> Iterator[DecodedPic
     task: Any = ray.remote(num_cpus=job.decoder_cpus)(decode_pictures)
     pending: deque[ray.ObjectRef] = deque()
     for part in parts:
-        if len(pending) == PARTS_AT_ONCE:
+        if len(pending) == job.parts_at_once:
             yield ray.get(pending.popleft())
         pending.append(task.remote(part, job.input_size))
     while pending:

@@ -18,3 +18,5 @@ class TokenJob:
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28
     """A shard that decodes to more is not passed between processes at once but in parts, which are no more together."""
+    parts_at_once: int = 8
+    """Parts of a large shard that are being decoded, or wait to be encoded."""

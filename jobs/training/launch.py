@@ -10,6 +10,7 @@ import ray.train
 import ray.train.torch
 
 from jobs.resources import CPU, GPU
+from jobs.retries import persistently
 from jobs.training.job import TrainJob
 from jobs.training.loop import train_loop
 from jobs.training.run_folder import latest_checkpoint, storage
@@ -36,7 +37,7 @@ def train_on_cluster(job: TrainJob, workers: int, max_failures: int) -> Mapping[
     Raises:
         TrainingError: the training was given up.
     """
-    failures, last = 0, latest_checkpoint(job.run)
+    failures, last = 0, _latest(job.run)
     while True:
         try:
             return _trainer(job, workers).fit().metrics or {}
@@ -44,7 +45,7 @@ def train_on_cluster(job: TrainJob, workers: int, max_failures: int) -> Mapping[
             reason, own_fault = _diagnose(error)
             if own_fault:
                 raise TrainingError(reason) from error
-            before, last = last, latest_checkpoint(job.run)
+            before, last = last, _latest(job.run)
             failures = failures + 1 if last == before else 1
             if 0 <= max_failures < failures:
                 raise TrainingError(f"{failures} failures without a new checkpoint; the last: {reason}") from error
@@ -73,6 +74,10 @@ def _trainer(job: TrainJob, workers: int) -> ray.train.torch.TorchTrainer:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _latest(run: str) -> str | None:
+    return persistently(f"looking for checkpoints in {run}", lambda: latest_checkpoint(run))
 
 
 def _diagnose(error: ray.train.TrainingFailedError) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jobs.retries import persistently
 from jobs.training.run_folder import HISTORY_FILE, read_history
 from jobs.training.usage import EpochHealth
 from spae.codebook.usage import LayerUsage
@@ -141,4 +142,5 @@ class TrainingLog:
         """Write the history into the run folder."""
         rows = "".join(json.dumps(row) + "\n" for row in self.history)
         if self.first:
-            publish(join(self.run, HISTORY_FILE), rows.encode())
+            url = join(self.run, HISTORY_FILE)
+            persistently("publishing the history", lambda: publish(url, rows.encode()))

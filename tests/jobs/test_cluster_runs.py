@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_a_sick_codebook_ends_the_run_where_asked(folder, cluster_environment):
     assert re.match(r"training failed: layer \d", done.stderr.splitlines()[-1])
     assert load_latest_state(f"{folder}/sick")["step"] < 25
     assert not (folder / "sick/finished.json").exists()
+
+
+def test_a_cut_shard_ends_the_run_at_once_with_one_line(folder, tmp_path, cluster_environment):
+    shutil.copytree(folder / "train", tmp_path / "train")
+    tar = tmp_path / "train/train-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:20_000])
+    command = [argument.replace(f"{folder}/train", f"{tmp_path}/train") for argument in training(folder, "cut")]
+    done = subprocess.run([sys.executable, "-m", *command], env=cluster_environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(r"(?m)^training failed: worker \d: ValueError: \S+train-000000.tar is damaged: ", done.stderr)
+    assert "resumes from" not in done.stderr
 
 
 def test_the_export_loads(model):

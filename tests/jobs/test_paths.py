@@ -1,5 +1,6 @@
 import pytest
 
+from jobs import ablate, evaluate, export
 from jobs.paths import place, place_or_name
 
 
@@ -10,6 +11,21 @@ def test_a_relative_place_is_refused_in_a_submitted_job_only(url, monkeypatch, t
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ValueError, match=f"--run {url} is relative, and a submitted job works in a temporary folder"):
         place("--run", url)
+
+
+COMMANDS = {
+    ablate: ("--shards", "--scored", "--vocabulary", "--clip"),
+    evaluate: ("--model", "--shards"),
+    export: ("--run",),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_writes_where_nobody_looks(command, monkeypatch, caplog):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    inputs = [part for flag in COMMANDS[command] for part in (flag, flag[2:])]
+    assert command.main([*inputs, "--output", "runs/out"]) == 2
+    assert "--output runs/out is relative, and a submitted job" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["/data/runs", "memory://runs", "file:///data/runs"])

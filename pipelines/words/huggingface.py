@@ -2,20 +2,19 @@
 
 import importlib.util
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import huggingface_hub
+import torch
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from pipelines.words.contextual import ContextualRows
+from pipelines.words.contextual import ContextualRows, Loaded, choose_layer
 from pipelines.words.decoding import decode_tokens
 from pipelines.words.tokens import NO_TOKEN, RowSource, TableRows, Tokens
 from spae.vocabulary.embedding_files import INPUT_TENSORS, OUTPUT_TENSORS, read_model_table
-
-EmbeddingsFrom = Literal["input", "output", "contextual"]
 
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
 
@@ -37,27 +36,22 @@ class HuggingFaceFolder:
 
     def tokens(self) -> Tokens:
         """The tokenizer's tokens as text; ValueError where there is no usable one."""
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-            texts, reasons = decode_tokens(tokenizer)
-        except Exception as error:  # whatever a tokenizer's files can break in transformers and tokenizers
-            reason = " ".join(str(error).split()) or repr(error)
-            raise ValueError(f"{self.name} has no usable tokenizer: {reason}") from error
         name = self.name if self.commit else folder_name(self.folder)
-        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        backend.no_padding()
-        backend.no_truncation()
-        return Tokens(name, self.commit, texts, reasons, partial(_split, backend))
+        return make_tokens(self.name, name, self.commit, partial(AutoTokenizer.from_pretrained, self.folder))
 
-    def rows(self, layer: EmbeddingsFrom, tensor: str | None = None) -> RowSource:
+    def rows(self, layer: str, tensor: str | None = None, before: str = "") -> RowSource:
         """The rows of a layer.
 
         Args:
-            layer: input embeddings, rows of the output layer, or the last hidden state of each word alone.
+            layer: input embeddings, rows of the output layer, or the hidden state of each word alone: of layer:N, or
+                of the last for contextual.
             tensor: name of the table, where it cannot be guessed.
+            before: text that stands before each word, where there are hidden states.
         """
-        if layer == "contextual":
-            return ContextualRows(self.folder if not self.commit else Path(self._snapshot()))
+        if layer not in ("input", "output"):
+            folder = self.folder if not self.commit else Path(self._snapshot())
+            number = choose_layer(layer, self._count_layers())
+            return ContextualRows(str(folder), partial(_load, folder), number, before)
         tied = layer == "output" and tensor is None and self._is_tied()
         ends = OUTPUT_TENSORS if layer == "output" and not tied else INPUT_TENSORS
         try:
@@ -68,6 +62,12 @@ class HuggingFaceFolder:
                 "model.safetensors.index.json and its files; other formats can be converted with transformers"
             ) from error
         return TableRows(f"{found} (the output layer is tied to it)" if tied else found, table)
+
+    def _count_layers(self) -> int:
+        try:
+            return int(AutoConfig.from_pretrained(self.folder).get_text_config().num_hidden_layers)
+        except Exception as error:  # transformers raises nearly anything for files that do not fit
+            raise ValueError(f"{self.name} has no configuration that transformers can read: {error}") from error
 
     def _is_tied(self) -> bool:
         """Whether the output layer is the input embeddings; transformers' own default is yes."""
@@ -83,6 +83,27 @@ class HuggingFaceFolder:
     def _snapshot(self) -> str:
         patterns = [*_SMALL_FILES, "*.safetensors"]
         return huggingface_hub.snapshot_download(self.name, revision=self.commit, allow_patterns=patterns)
+
+
+def make_tokens(llm: str, name: str, revision: str, load: Callable[[], PreTrainedTokenizerBase]) -> Tokens:
+    """The tokens of the tokenizer that `load` gives, as text; ValueError names `llm` where it is not usable."""
+    try:
+        tokenizer = load()
+        texts, reasons = decode_tokens(tokenizer)
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a tokenizer's files can break in transformers and tokenizers
+        reason = " ".join(str(error).split()) or repr(error)
+        raise ValueError(f"{llm} has no usable tokenizer: {reason}") from error
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    return Tokens(name, revision, texts, reasons, partial(_split, backend))
+
+
+def _load(folder: Path) -> Loaded:
+    model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def _split(backend: Tokenizer, text: str) -> list[int]:

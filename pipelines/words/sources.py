@@ -4,13 +4,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.features.parts import VectorParts
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.files import read_sentencepiece, read_tiktoken, read_word_list
-from pipelines.words.huggingface import EmbeddingsFrom, HuggingFaceFolder
+from pipelines.words.gguf_model import GgufModel, find_gguf
+from pipelines.words.huggingface import HuggingFaceFolder
 from pipelines.words.tokens import LanguageModel, RowSource, TableRows, Tokens
 from spae.data.publishing import join
 from spae.vocabulary.embedding_files import local_file, read_table_file
@@ -21,19 +23,24 @@ class ModelFlags:
     """Whose words, and which of its embeddings."""
 
     llm: str
-    """Language model: a Hugging Face folder, a hub id, an installed package that ships one in model/, or a file: a
-    tiktoken encoding (.tiktoken), a SentencePiece model (.model), or a list of words (.txt, .tsv), one a line, with
-    word<TAB>count if it is not sorted."""
+    """Language model: a Hugging Face folder, a hub id, a GGUF file (.gguf), an installed package that ships one of
+    these (the folder as model/), or words alone: a tiktoken encoding (.tiktoken), a SentencePiece model (.model), or a
+    list of words (.txt, .tsv), one a line, with word<TAB>count if it is not sorted."""
     llm_revision: str | None = None
     """Branch, tag or commit of a hub id."""
     tiktoken_settings: str | None = None
     """JSON file with a tiktoken encoding's special_tokens (text to id) and pattern."""
-    embeddings_from: EmbeddingsFrom = "input"
-    """Of a Hugging Face model: input embeddings, rows of the output layer, or what the model makes of each word."""
+    embeddings_from: str = "input"
+    """Of a Hugging Face model or a GGUF file: input embeddings, rows of the output layer, or what the model makes of
+    each word alone: layer:N is the hidden state of layer N (0 is what enters the first), contextual that of the last.
+    One of input, output, contextual, layer:N."""
+    embeddings_before: str = ""
+    """Text before each word whose hidden state is taken, such as <|endoftext|> for a decoder that starts with nothing
+    of its own: whatever comes first there loses its meaning."""
     embeddings_tensor: str | None = None
     """Name of the table of embeddings, where it cannot be guessed."""
     vectors: str | None = None
-    """File of embeddings, one row a token id: .safetensors or .npy."""
+    """File of embeddings, one row a token id: .safetensors, .npy or .gguf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +49,17 @@ class SourceFlags(EndpointFlags, ModelFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not re.fullmatch(r"input|output|contextual|layer:[0-9]{1,4}", self.embeddings_from):
+            raise ValueError(
+                f"--embeddings-from {self.embeddings_from} must be input, output, contextual, or layer:N with the "
+                "number of a layer, as layer:12"
+            )
+        if self.embeddings_before and self.embeddings_from in ("input", "output"):
+            raise ValueError("--embeddings-before needs hidden states: give --embeddings-from layer:N or contextual")
         if self.vectors is not None and self.embeddings_endpoint is not None:
             raise ValueError("--vectors and --embeddings-endpoint exclude each other; give one")
         if self.embeddings_from != "input" and (self.vectors is not None or self.embeddings_endpoint is not None):
-            raise ValueError(f"--embeddings-from {self.embeddings_from} is of a Hugging Face model's own files")
+            raise ValueError(f"--embeddings-from {self.embeddings_from} is of the model's own files")
 
 
 def read_language_model(flags: SourceFlags, output: str) -> LanguageModel:
@@ -56,10 +70,11 @@ def read_language_model(flags: SourceFlags, output: str) -> LanguageModel:
     """
     other = _other_rows(flags, output)
     kind = Path(flags.llm).suffix if os.path.isfile(flags.llm) else ""
-    if not kind:
-        folder = HuggingFaceFolder(flags.llm, flags.llm_revision)
-        tokens = folder.tokens()
-        return LanguageModel(tokens, other or folder.rows(flags.embeddings_from, flags.embeddings_tensor))
+    gguf = find_gguf(flags.llm)
+    if gguf is not None or not kind:
+        model = HuggingFaceFolder(flags.llm, flags.llm_revision) if gguf is None else GgufModel(gguf)
+        tokens, before = model.tokens(), flags.embeddings_before
+        return LanguageModel(tokens, other or model.rows(flags.embeddings_from, flags.embeddings_tensor, before))
     tokens = _read_file(flags, kind)
     if other is None:
         raise ValueError(
@@ -76,7 +91,8 @@ def _read_file(flags: SourceFlags, kind: str) -> Tokens:
         return read_sentencepiece(flags.llm)
     if kind in (".txt", ".tsv"):
         return read_word_list(flags.llm)
-    raise ValueError(f"--llm {flags.llm}: words come in .tiktoken, .model (SentencePiece), .txt and .tsv, not {kind}")
+    known = ".gguf, .tiktoken, .model (SentencePiece), .txt and .tsv"
+    raise ValueError(f"--llm {flags.llm}: words come in {known}, not {kind}")
 
 
 def _other_rows(flags: SourceFlags, output: str) -> RowSource | None:

@@ -63,6 +63,9 @@ class RowSource(abc.ABC):
         """What asking for rows would cost; empty where they are at hand."""
         return ""
 
+    def release(self) -> None:  # noqa: B027  most take nothing
+        """Free what asking for rows has taken; they can be asked for again."""
+
     def clear(self) -> None:  # noqa: B027  most keep nothing
         """Remove what was kept for a rerun."""
 

@@ -1,4 +1,7 @@
-"""Tables of embeddings as models publish them: a tensor of safetensors files, or a numpy file. Nothing is unpickled."""
+"""Tables of embeddings as models publish them: a tensor of safetensors or GGUF files, or a numpy file.
+
+Nothing is unpickled.
+"""
 
 import contextlib
 import json
@@ -13,6 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import safe_open
 from torch import Tensor
 
+from spae.vocabulary.gguf_file import GgufFile
+
 INPUT_TENSORS = (
     "word_embeddings.weight",  # BERT and kin, BLOOM, Falcon
     "embed_tokens.weight",  # LLaMA, Mistral, Qwen, Gemma, OPT
@@ -20,6 +25,7 @@ INPUT_TENSORS = (
     "embed_in.weight",  # GPT-NeoX
     "shared.weight",  # T5
     "tok_embeddings.weight",  # ModernBERT, InternLM
+    "token_embd.weight",  # GGUF files
 )
 """Ends of the names that model families give their input embeddings."""
 OUTPUT_TENSORS = (
@@ -27,7 +33,7 @@ OUTPUT_TENSORS = (
     "embed_out.weight",  # GPT-NeoX
     "predictions.decoder.weight",  # BERT
     "lm_head.decoder.weight",  # RoBERTa
-    "output.weight",  # InternLM
+    "output.weight",  # InternLM, GGUF files
 )
 """Ends of the names that model families give the rows of their output layer."""
 _INDEX, _WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -64,13 +70,17 @@ def read_model_table(
 
 
 def read_table_file(path: Path, tensor: str | None = None) -> tuple[str, Tensor]:
-    """Name and rows (V, C) of a .npy file, or of the one tensor (or the named one) of a .safetensors file."""
+    """Name and rows (V, C) of a .npy file, or of one tensor (it may be named) of a .safetensors or .gguf file."""
+    if path.suffix == ".gguf":
+        file = GgufFile(path)
+        found = choose_tensor(file.tensors, tensor, INPUT_TENSORS)
+        return found, file.table(found)
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         _check_table(path.name, array.shape, np.issubdtype(array.dtype, np.floating))
         return path.name, torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-    with safe_open(path, "pt") as file:
-        names = list(file.keys())
+    with safe_open(path, "pt") as weights:
+        names = list(weights.keys())
     if tensor is None and len(names) == 1:
         tensor = names[0]
     found = choose_tensor(names, tensor, INPUT_TENSORS)

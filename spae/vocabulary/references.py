@@ -39,8 +39,8 @@ def find_table(reference: TableReference, place: str | None) -> Tensor:
     Args:
         reference: which table.
         place: a local Hugging Face folder of the language model, a file with its rows in the order of token ids
-            (.safetensors, .npy, any fsspec URL), or a local vocabulary folder of the same words that stores the table;
-            None looks where tables are kept.
+            (.safetensors, .npy, the model's .gguf, any fsspec URL), or a local vocabulary folder of the same words that
+            stores the table; None looks where tables are kept.
 
     Raises:
         ValueError: nothing is there, or other rows than the reference's.
@@ -74,9 +74,12 @@ def pack_table(table: Tensor) -> bytes:
 
 def _read(place: str, reference: TableReference) -> Tensor | None:
     """The table in use from what lies there; None where it is of other rows."""
+    tensor = reference.record.embeddings_source.split(" ", 1)[0]
     with local_file(place) as local:
         if local.is_dir() and not (local / "words.parquet").is_file():
-            name, table = read_model_table(local, reference.record.embeddings_source.split(" ", 1)[0])
+            name, table = read_model_table(local, tensor)
+        elif local.suffix == ".gguf":
+            name, table = read_table_file(local, tensor)
         else:
             name, table = read_table_file(local / "embeddings.safetensors" if local.is_dir() else local)
     if int(reference.llm_ids.max()) < len(table):

@@ -23,6 +23,7 @@ from pipelines.words.sources import SourceFlags, read_language_model
 from spae.vocabulary import Vocabulary
 from spae.vocabulary.round_trip import split_text
 from tests.embeddings_server import serving, vector
+from tests.tiny_gguf import save_gguf
 from tests.tiny_models import hugging_face_clip, save_bert
 
 ROOT = Path(__file__).parents[3]
@@ -67,6 +68,9 @@ def save_source(kind, folder):
         return [str(save_bert(folder / "bert"))]
     if kind == "contextual":
         return [str(save_bert(folder / "bert")), "--embeddings-from", "contextual", "--keep-outliers"]
+    if kind == "gguf":
+        save_gguf(folder / "tiny.gguf")
+        return [str(folder / "tiny.gguf")]
     if kind == "tiktoken":
         return save_tiktoken(folder)
     if kind == "sentencepiece":
@@ -74,7 +78,7 @@ def save_source(kind, folder):
     return [save_words(folder, ["lion", "queen", "lion", "king"]), "--vectors", save_rows(folder / "rows.npy", 4)]
 
 
-KINDS = ("hugging face", "contextual", "tiktoken", "sentencepiece", "list")
+KINDS = ("hugging face", "contextual", "gguf", "tiktoken", "sentencepiece", "list")
 
 
 @pytest.mark.parametrize("kind", KINDS)

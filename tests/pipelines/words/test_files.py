@@ -194,8 +194,13 @@ def test_flags_that_do_not_go_together_are_named(tmp_path):
         read_language_model(SourceFlags(llm=str(tmp_path / "words.txt")), "output")
     with pytest.raises(ValueError, match="--vectors and --embeddings-endpoint exclude each other"):
         SourceFlags(llm="x", vectors="x", embeddings_endpoint="http://host", embeddings_model="ada")
-    with pytest.raises(ValueError, match="--embeddings-from output is of a Hugging Face model"):
+    with pytest.raises(ValueError, match="--embeddings-from output is of the model's own files"):
         SourceFlags(llm="x", vectors="x", embeddings_from="output")
+    for layer in ("layer", "layer:", "layer:-1", "layer:x", "last", ""):
+        with pytest.raises(ValueError, match="must be input, output, contextual, or layer:N"):
+            SourceFlags(llm="x", embeddings_from=layer)
+    with pytest.raises(ValueError, match="--embeddings-before needs hidden states"):
+        SourceFlags(llm="x", embeddings_before="the")
     (tmp_path / "words.bin").write_text("lion\n")
     with pytest.raises(ValueError, match=r"not \.bin"):
         read_language_model(SourceFlags(llm=str(tmp_path / "words.bin")), "output")

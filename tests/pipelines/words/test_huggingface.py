@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 from pipelines.words.choice import WordFilter, choose_words
 from pipelines.words.sources import SourceFlags
 from pipelines.words.sources import read_language_model as read_source
-from pipelines.words.tokens import RowsError
 from tests.tiny_models import save_bert
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -217,24 +216,6 @@ def test_rows_of_the_output_layer_are_its_own_or_the_inputs_where_tied(bert):
     assert torch.equal(free.embeddings.table, tensors[name] + 1)
     assert free.embeddings.source == "lm_head.weight"
     assert free.revision != tied.revision
-
-
-def test_contextual_rows_are_the_models_last_hidden_states(bert):
-    from transformers import AutoModel, AutoTokenizer
-
-    model = read_language_model(str(bert), embeddings_from="contextual")
-    words = choose_words(model, WordFilter(whole=True, max_words=20, keep_outliers=True))
-    encoder, tokenizer = AutoModel.from_pretrained(bert).eval(), AutoTokenizer.from_pretrained(bert)
-    for row in (0, 7, 19):
-        encoded = tokenizer(words.words[row], return_tensors="pt")
-        assert encoded["input_ids"].shape == (1, 3), "one token between two of its own"
-        with torch.no_grad():
-            expected = encoder(**encoded).last_hidden_state[0, 1]
-        assert (words.rows[row] - expected).abs().max() < 1e-5
-    assert "20 words to run" in model.embeddings.estimate(words.words)
-    (bert / "model.safetensors").unlink()
-    with pytest.raises(RowsError, match="no model that transformers can run"):
-        choose_words(model, WordFilter())
 
 
 def test_an_index_names_files_of_its_own_folder_only(bert, tmp_path):

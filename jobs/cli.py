@@ -23,6 +23,7 @@ COMMANDS = {
     "export": Command("jobs.export", "ray", "write a model folder from a run"),
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
+    "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),
     "report": Command("jobs.report", "ray", "show words and reconstructions"),
     "demo": Command("jobs.demo", "demo", "the whole way on handwritten digits"),

@@ -170,12 +170,14 @@ class EncodedBatch:
     """Pictures of one shard and their words.
 
     Attributes:
+        keys: B keys.
         pixels: uint8 (B, 3, H, W); B is 0 where none of the samples could be decoded.
         labels: B labels, None where a sample has none.
         pyramid: their words; None where B is 0.
         errors: samples among them that could not be decoded.
     """
 
+    keys: tuple[str, ...]
     pixels: Tensor
     labels: tuple[int | None, ...]
     pyramid: TokenPyramid | None
@@ -197,7 +199,8 @@ def encoded_batches(
                 pyramid = tokens(shard, pictures.keys)
             elif pictures.keys:
                 pyramid = encode_in_batches(model, pictures.pixels, batch)
-            yield EncodedBatch(channels_first(pictures.pixels), pictures.labels, pyramid, len(pictures.errors))
+            pixels = channels_first(pictures.pixels)
+            yield EncodedBatch(pictures.keys, pixels, pictures.labels, pyramid, len(pictures.errors))
 
 
 def first_words(pyramid: TokenPyramid) -> Tensor:

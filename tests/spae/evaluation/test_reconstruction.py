@@ -71,7 +71,7 @@ def test_exchanged_words_cost_what_the_other_pictures_differ(model):
     """A decoder whose pictures are the originals: exchanging the words of two gives their distance."""
     pixels = torch.stack([torch.zeros(3, 16, 16), torch.full((3, 16, 16), 255)]).to(torch.uint8)
     pyramid = model.encode(pixels)
-    batch = EncodedBatch(pixels, (0, 1), pyramid, 0)
+    batch = EncodedBatch(("a", "b"), pixels, (0, 1), pyramid, 0)
     metrics = SplitMetrics(model, SplitOptions(class_words={}))
     metrics.update(batch)
     rebuilt = model.decode(pyramid).double()
@@ -80,7 +80,7 @@ def test_exchanged_words_cost_what_the_other_pictures_differ(model):
 
 
 def test_a_lone_picture_has_nobody_to_exchange_with(model, batches):
-    lone = EncodedBatch(batches[0].pixels[:1], batches[0].labels[:1], batches[0].pyramid[:1], 0)
+    lone = EncodedBatch(batches[0].keys[:1], batches[0].pixels[:1], batches[0].labels[:1], batches[0].pyramid[:1], 0)
     assert _metrics(model, [lone]).compute().swapped is None
 
 

@@ -1,0 +1,1 @@
+"""Asking a language model: words of labelled pictures, and files of episodes."""

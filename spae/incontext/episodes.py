@@ -1,0 +1,108 @@
+"""Episodes and their rows on disk: `{output}/{task}/{setting}/episodes-{index:06d}.parquet`, a row a query.
+
+An episode is one support; its queries share it. What an episode holds depends on its number and the seed alone, so that
+any part of a run can be made again. A file is whole or absent, and says in its footer what made it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spae.data.publishing import join, list_files, publishing
+from spae.incontext.language_model import Prompt
+
+SCHEMA = pa.schema(
+    [
+        pa.field("episode", pa.int64(), nullable=False),
+        pa.field("query", pa.int32(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),
+        pa.field("query_key", pa.string(), nullable=False),
+        pa.field("support_keys", pa.list_(pa.string()), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("parsed", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("prompt_tokens", pa.int32(), nullable=False),
+        pa.field("answer_tokens", pa.int32(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+)
+_FOOTER = b"spae.episodes"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One query of an episode: the picture's key, the prompt, and the answer that is right."""
+
+    key: str
+    prompt: Prompt
+    target: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One support and the questions that share it."""
+
+    number: int
+    support_keys: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRow:
+    """What became of one question; `error` says why it has no answer, and its score is 0 then."""
+
+    episode: int
+    query: int
+    seed: int
+    setting: str
+    query_key: str
+    support_keys: tuple[str, ...]
+    prompt: str
+    answer: str
+    parsed: str
+    target: str
+    score: float
+    prompt_tokens: int
+    answer_tokens: int
+    seconds: float
+    error: str | None = None
+
+
+def episodes_url(output: str, task: str, setting: str, index: int) -> str:
+    """Where a file of episodes stands."""
+    return join(output, task, setting, f"episodes-{index:06d}.parquet")
+
+
+def write_episodes(url: str, rows: Sequence[EpisodeRow], footer: Mapping[str, Any]) -> None:
+    """Publish rows, whole or not at all."""
+    schema = SCHEMA.with_metadata({_FOOTER: json.dumps(footer, sort_keys=True)})
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    with publishing(url) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def read_episodes(url: str) -> tuple[list[EpisodeRow], dict[str, Any]]:
+    """Rows and footer; ValueError where the file is none of ours."""
+    try:
+        with fsspec.open(url, "rb") as file, pq.ParquetFile(file) as parquet:
+            footer = json.loads((parquet.schema_arrow.metadata or {})[_FOOTER])
+            rows = parquet.read(use_threads=False).to_pylist()
+        return [EpisodeRow(**{**row, "support_keys": tuple(row["support_keys"])}) for row in rows], footer
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{url} is no file of episodes ({error!r}); delete it and run the command again") from error
+
+
+def finished_files(output: str, task: str, setting: str) -> dict[int, str]:
+    """URL of each file of episodes that stands there, by index."""
+    folder = join(output, task, setting)
+    names = (name for name in list_files(folder) if name.startswith("episodes-") and name.endswith(".parquet"))
+    return {int(name.removeprefix("episodes-").removesuffix(".parquet")): join(folder, name) for name in names}

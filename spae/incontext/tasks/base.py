@@ -1,0 +1,34 @@
+"""What every task offers to `jobs.incontext`."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from spae.incontext.episodes import Episode
+from spae.incontext.language_model import AnswerLimits
+
+
+class Task(Protocol):
+    """Draws episodes that depend on their number alone, and scores answers."""
+
+    @property
+    def name(self) -> str:
+        """Such as few-shot; names the task's folder."""
+
+    @property
+    def settings(self) -> Sequence[str]:
+        """Its columns, such as 5-way-3-shot."""
+
+    def limits(self, setting: str) -> AnswerLimits:
+        """How an answer is asked for."""
+
+    def episode(self, setting: str, number: int) -> Episode:
+        """Episode of this number; ValueError where the data cannot give one."""
+
+    def parse(self, answer: str) -> str:
+        """What is compared with the target."""
+
+    def score(self, parsed: str, target: str) -> float:
+        """From 0 to 1."""
+
+    def chance(self, setting: str) -> float | None:
+        """What guessing gives, where that means something."""

@@ -3,3 +3,4 @@ from .language_model import AnswerLimits as AnswerLimits
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import check_context as check_context
+from .local import TransformersModel as TransformersModel

@@ -1,6 +1,11 @@
+from .endpoint import EndpointModel as EndpointModel
+from .endpoint import EndpointSettings as EndpointSettings
+from .endpoint import Estimate as Estimate
 from .language_model import Answer as Answer
 from .language_model import AnswerLimits as AnswerLimits
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import check_context as check_context
 from .local import TransformersModel as TransformersModel
+from .nearest import NearestContext as NearestContext
+from .opening import open_language_model as open_language_model

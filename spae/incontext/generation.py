@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spae.incontext.language_model import AnswerLimits
+from spae.incontext.language_model import AnswerLimits, cut
 from spae.incontext.text_tokens import TextTokens
 
 
@@ -111,8 +111,3 @@ class GrowingAnswer:
         shares = (logits.double().cpu() / self._limits.temperature).softmax(0).cumsum(0)
         draw = torch.rand((), dtype=torch.float64, generator=self._draws) * shares[-1]
         return min(int(torch.searchsorted(shares, draw, right=True)), len(shares) - 1)
-
-
-def cut(text: str, stop: Sequence[str]) -> str:
-    """A text before the first of the stops, without whitespace at both ends."""
-    return text[: min((at for one in stop if (at := text.find(one)) >= 0), default=len(text))].strip()

@@ -106,3 +106,8 @@ def context_overrun(context_tokens: int, prompt_tokens: int, most_tokens: int) -
         f"a prompt of {prompt_tokens} tokens and an answer of {most_tokens} are {over} over the context of "
         f"{context_tokens}; a prompt of {fitting} tokens would fit: give fewer examples or layers"
     )
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """A text before the first of the stops, without whitespace at both ends."""
+    return text[: min((at for one in stop if (at := text.find(one)) >= 0), default=len(text))].strip()

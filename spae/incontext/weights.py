@@ -1,4 +1,7 @@
-"""The weights and tokenizer of a causal language model, as transformers opens them."""
+"""The weights and tokenizer of a causal language model, as transformers opens them.
+
+The code is transformers' own, never what lies beside the weights, and the weights are never a pickle.
+"""
 
 import hashlib
 from pathlib import Path
@@ -7,31 +10,31 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+_FORMS = "give a folder or hub id with config.json, tokenizer and *.safetensors, or a local .gguf file"
 
-def open_weights(place: str, device: str, dtype: str | None) -> tuple[Any, Any]:
-    """Model in eval mode and tokenizer of a local folder, a hub id or a local .gguf file.
 
-    The code is transformers' own, never what lies beside the weights, and the weights are never a pickle.
+def open_weights(place: str, device: str, dtype: str | None) -> Any:
+    """A causal language model in eval mode from a local folder, a hub id or a local .gguf file.
 
     ValueError where nothing can be opened.
     """
-    path = Path(place)
-    where, options = place, {}
-    if path.suffix == ".gguf":
-        where, options = str(path.parent), {"gguf_file": path.name}
-        if not path.is_file():
-            raise ValueError(f"{place} is no file; give a local .gguf file, a folder or a hub id")
+    where, options = _arguments(place)
     if dtype is None:
         dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
         model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ValueError(
-            f"{place} cannot be opened as a causal language model: {error}; give a folder or hub id with config.json, "
-            "tokenizer and *.safetensors, or a .gguf file"
-        ) from error
-    return model.eval().requires_grad_(False).to(device), tokenizer
+        raise ValueError(f"{place} cannot be opened as a causal language model: {error}; {_FORMS}") from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+def open_tokenizer(place: str) -> Any:
+    """The tokenizer alone; ValueError where there is none."""
+    where, options = _arguments(place)
+    try:
+        return AutoTokenizer.from_pretrained(where, **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ValueError(f"{place} holds no tokenizer that can be opened: {error}; {_FORMS}") from error
 
 
 def weights_sha256(place: Path) -> str:
@@ -42,3 +45,12 @@ def weights_sha256(place: Path) -> str:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _arguments(place: str) -> tuple[str, dict[str, str]]:
+    path = Path(place)
+    if path.suffix != ".gguf":
+        return place, {}
+    if not path.is_file():
+        raise ValueError(f"{place} is no file; {_FORMS}")
+    return str(path.parent), {"gguf_file": path.name}

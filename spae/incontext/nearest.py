@@ -1,0 +1,107 @@
+"""A reference without weights: the output of the example whose input resembles the query's most, from text alone.
+
+It reads prompts of the form that the few-shot tasks write, an example a block:
+
+    ###
+    Input: seven two seven
+    Output: dax
+    ###
+    Input: seven two two
+    Output:
+"""
+
+import math
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spae.incontext.language_model import Answer, AnswerLimits, Prompt, cut
+
+_BLOCK = re.compile(r"^Input:(.*)\nOutput:(.*)$", re.MULTILINE)
+_WORD = re.compile(r"\w+")
+_SHARPNESS = 10.0
+"""Similarity 1 against 0 is e^10 to 1 in `log_likelihoods`."""
+
+
+@dataclass(frozen=True)
+class _Example:
+    input: dict[str, float]
+    """Words by weight, of length 1."""
+    output: str
+
+
+class NearestContext:
+    """Answers with the output of the nearest example, ties to the first; nothing else of a prompt is read.
+
+    Nearness is the cosine between bags of words, in which the word at place n (from 1) weighs 1/n: the first words of a
+    picture name it, and those of its last layers are many. An answer's tokens are its words.
+    """
+
+    name = "nearest-context"
+    revision = "cosine of words weighted 1/place"
+    context_tokens = 1 << 30
+
+    def count_tokens(self, text: str) -> int:
+        """Words of a text."""
+        return len(_WORD.findall(text))
+
+    def answer(self, prompts: Sequence[Prompt], limits: AnswerLimits) -> list[Answer]:
+        """One answer a prompt; with `allowed`, the nearest example of those whose output is one of them."""
+        allowed = {text.strip() for text in limits.allowed}
+        return [self._answer(prompt.text, limits, allowed) for prompt in prompts]
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Of each continuation by its nearest example's similarity, their shares over all continuations adding to 1.
+
+        A continuation that is no example's output has similarity -1. ValueError where a prompt cannot be read.
+        """
+        return [self._shares(prompt.text, texts) for prompt, texts in zip(prompts, continuations, strict=True)]
+
+    def _answer(self, text: str, limits: AnswerLimits, allowed: set[str]) -> Answer:
+        started = time.perf_counter()
+        tokens = self.count_tokens(text)
+        try:
+            examples, query = _read(text)
+            known = [example for example in examples if not allowed or example.output in allowed]
+            if not known:
+                raise ValueError("no example's output is one of the allowed texts")
+        except ValueError as error:
+            return Answer("", tokens, 0, time.perf_counter() - started, str(error))
+        nearest = max(known, key=lambda example: _cosine(example.input, query))  # the first of several
+        output = cut(nearest.output, limits.stop)
+        return Answer(output, tokens, self.count_tokens(output), time.perf_counter() - started)
+
+    def _shares(self, text: str, continuations: Sequence[str]) -> list[float]:
+        examples, query = _read(text)
+        best: dict[str, float] = defaultdict(lambda: -1.0)
+        for example in examples:
+            best[example.output] = max(best[example.output], _cosine(example.input, query))
+        scores = [_SHARPNESS * best[continuation.strip()] for continuation in continuations]
+        most = max(scores, default=0.0)
+        total = most + math.log(sum(math.exp(score - most) for score in scores)) if scores else 0.0
+        return [score - total for score in scores]
+
+
+def _read(text: str) -> tuple[list[_Example], dict[str, float]]:
+    """Examples and the query's words; ValueError where the prompt has another form."""
+    blocks = _BLOCK.findall(text.rstrip())
+    if len(blocks) < 2 or blocks[-1][1].strip() or not text.rstrip().endswith("Output:"):
+        raise ValueError(
+            "the prompt has another form than examples of `Input: …` and `Output: …` lines with an open `Output:` last"
+        )
+    *examples, (query, _) = blocks
+    return [_Example(_weights(words), output.strip()) for words, output in examples], _weights(query)
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = defaultdict(float)
+    for place, word in enumerate(_WORD.findall(text.lower()), 1):
+        weights[word] += 1 / place
+    length = math.sqrt(sum(weight * weight for weight in weights.values()))
+    return {word: weight / length for word, weight in weights.items()}
+
+
+def _cosine(one: dict[str, float], other: dict[str, float]) -> float:
+    return sum(weight * other.get(word, 0.0) for word, weight in one.items())

@@ -1,0 +1,63 @@
+"""A language model by its place: an address, a folder, a hub id, a file, or the reference without weights."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spae.incontext.language_model import LanguageModel
+from spae.incontext.nearest import NearestContext
+
+if TYPE_CHECKING:
+    from spae.incontext.endpoint import EndpointSettings
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_FORMS = (
+    "allowed are nearest-context, http(s)://HOST/v1 with the model's name, a local folder or hub id of transformers, "
+    "and a local FILE.gguf"
+)
+
+
+def open_language_model(
+    place: str,
+    *,
+    name: str | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    token_budget: int = 16_384,
+    endpoint: "EndpointSettings | None" = None,
+) -> LanguageModel:
+    """The model at a place.
+
+    Args:
+        place: nearest-context, http(s)://HOST/v1, a local folder, a hub id, or a local .gguf file.
+        name: as the server calls the model, or as a local model shall be called.
+        device: of torch, for a local model.
+        dtype: of its weights; by default float32 on a CPU and their own elsewhere.
+        token_budget: most tokens that it holds at once.
+        endpoint: how a server is asked.
+
+    Raises:
+        ValueError: it is none of these, or cannot be opened.
+    """
+    if place == NearestContext.name:
+        return NearestContext()
+    if place.startswith(("http://", "https://")):
+        if not name:
+            raise ValueError(f"a server may run several models; say which of {place}'s by its name (--llm-name)")
+        return _open_endpoint(place, name, endpoint)
+    if not Path(place).exists() and (place.endswith(".gguf") or not _HUB_ID.fullmatch(place)):
+        raise ValueError(f"there is no language model at {place!r}; {_FORMS}")
+    from spae.incontext.local import TransformersModel  # transformers' models take seconds to import
+
+    try:
+        return TransformersModel(place, name=name, device=device, dtype=dtype, token_budget=token_budget)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_FORMS}") from error
+
+
+def _open_endpoint(address: str, name: str, settings: "EndpointSettings | None") -> LanguageModel:
+    try:
+        from spae.incontext.endpoint import EndpointModel
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a server is asked by the openai package: pip install 'spae[llm]' ({error})") from error
+    return EndpointModel(address, name=name, settings=settings)

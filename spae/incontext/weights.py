@@ -23,7 +23,7 @@ def open_weights(place: str, device: str, dtype: str | None) -> Any:
         dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     try:
         model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file or a missing package brings about in transformers
         raise ValueError(f"{place} cannot be opened as a causal language model: {error}; {_FORMS}") from error
     return model.eval().requires_grad_(False).to(device)
 
@@ -33,7 +33,7 @@ def open_tokenizer(place: str) -> Any:
     where, options = _arguments(place)
     try:
         return AutoTokenizer.from_pretrained(where, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # as above
         raise ValueError(f"{place} holds no tokenizer that can be opened: {error}; {_FORMS}") from error
 
 

@@ -162,28 +162,30 @@ class EndpointModel:
             return Answer("", tokens, 0, 0.0, message)
         try:
             served = self._kept.read(request := self._request(text, limits))
-            if fresh := served is None:
+            fresh = served is None or bool(self._objection(served))
+            if served is None or fresh:
                 served = parse_answer(self._ask(text, limits), limits)
-            assert served is not None
-            self._check(served)
-            if fresh:
+                if objection := self._objection(served):
+                    raise AnswerError(objection)
                 self._kept.keep(request, served)
         except Exception as error:  # whatever a server brings about costs its own prompt alone
             self.usage.add(failed=1)
             return Answer("", tokens, 0, time.perf_counter() - started, self._reason(error))
+        with self._lock:
+            self._said.add(served.model)
         spent = tokens if served.prompt_tokens is None else served.prompt_tokens
         given = self.count_tokens(served.text) if served.answer_tokens is None else served.answer_tokens
         self.usage.add(spent, given, requests=1) if fresh else self.usage.add(kept=1)
         return Answer(served.text, spent, given, time.perf_counter() - started)
 
-    def _check(self, served: ServedAnswer) -> None:
+    def _objection(self, served: ServedAnswer) -> str:
+        """Why an answer does not count, empty where it does."""
         if self._key and self._key in served.text + served.model:
-            raise AnswerError("the server sent the key back")
+            return "the server sent the key back"
         said = served.model.split(" (")[0]
         if self.settings.other_models == "refuse" and said != self.name:
-            raise AnswerError(f"{said!r} answered where {self.name!r} was asked")
-        with self._lock:
-            self._said.add(served.model)
+            return f"{said!r} answered where {self.name!r} was asked"
+        return ""
 
     def _request(self, text: str, limits: AnswerLimits) -> dict[str, Any]:
         """All that an answer depends on."""
@@ -234,7 +236,7 @@ class EndpointModel:
             return {}
         rows = AllowedTexts.behind(text, self._tokens, limits).text_of
         ids = {token for row in rows for token in row}
-        ids |= {self._tokens.behind(text, stop)[0] for stop in limits.stop}
+        ids |= {token for stop in limits.stop for token in self._tokens.behind(text, stop)[:1]}
         if self.settings.allowed_by == "logit_bias":
             return {"logit_bias": {str(token): 100 for token in sorted(ids)}}
         return {"extra_body": {"allowed_token_ids": sorted(ids)}}

@@ -140,7 +140,7 @@ class TransformersModel:
                 allowed[line] = AllowedTexts.behind(line, self._tokens, limits)
             ends = self._ends
             if limits.allowed:
-                ends |= {self._tokens.behind(line, stop)[0] for stop in limits.stop}
+                ends |= {token for stop in limits.stop for token in self._tokens.behind(line, stop)[:1]}
             growing[number] = GrowingAnswer(self._tokens, limits, ends, text, allowed.get(line))
         return growing
 

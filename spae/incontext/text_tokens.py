@@ -21,9 +21,11 @@ class TextTokens:
     def ids(self, text: str) -> list[int]:
         """Token ids of a text from its beginning on, the mark of a beginning first where the model wants one.
 
-        Special marks that the text spells (`<|im_end|>`) are read letter by letter, as any text.
+        Special marks that the text spells (`<|im_end|>`) are read letter by letter, as any text; half characters, which
+        no tokenizer takes, as question marks.
         """
-        return [*self._begin, *self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids]
+        whole = text.encode(errors="replace").decode()
+        return [*self._begin, *self._tokenizer(whole, add_special_tokens=False, split_special_tokens=True).input_ids]
 
     def behind(self, before: str, text: str) -> list[int]:
         """Token ids of a text that stands behind another, the ids of which stay what they are."""

@@ -12,6 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 _FORMS = "give a folder or hub id with config.json, tokenizer and *.safetensors, or a local .gguf file"
 
+_OWN = {"trust_remote_code": False}
+"""Said, because transformers would otherwise ask in a terminal."""
+
 
 def open_weights(place: str, device: str, dtype: str | None) -> Any:
     """A causal language model in eval mode from a local folder, a hub id or a local .gguf file.
@@ -22,7 +25,7 @@ def open_weights(place: str, device: str, dtype: str | None) -> Any:
     if dtype is None:
         dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **_OWN, **options)
     except Exception as error:  # whatever a damaged file or a missing package brings about in transformers
         raise ValueError(f"{place} cannot be opened as a causal language model: {error}; {_FORMS}") from error
     return model.eval().requires_grad_(False).to(device)
@@ -32,7 +35,7 @@ def open_tokenizer(place: str) -> Any:
     """The tokenizer alone; ValueError where there is none."""
     where, options = _arguments(place)
     try:
-        return AutoTokenizer.from_pretrained(where, **options)
+        return AutoTokenizer.from_pretrained(where, **_OWN, **options)
     except Exception as error:  # as above
         raise ValueError(f"{place} holds no tokenizer that can be opened: {error}; {_FORMS}") from error
 

@@ -119,12 +119,15 @@ def test_nobody_there_is_an_error_an_answer(server):
     assert all("APIConnectionError" in answer.error for answer in answers)
 
 
-def test_a_server_that_names_another_model(server):
+def test_a_server_that_names_another_model(server, tmp_path):
     server.model = "other-7b"
-    recording, refusing = opened(server), opened(server, other_models="refuse")
+    kept = str(tmp_path)
+    recording, refusing = opened(server, folder=kept), opened(server, other_models="refuse", folder=kept)
     assert recording.answer(prompts("a"), LIMITS)[0].text == "A"
     assert recording.revision == "other-7b"
     assert "'other-7b' answered where 'tiny' was asked" in refusing.answer(prompts("a"), LIMITS)[0].error
+    server.model = "tiny"
+    assert refusing.answer(prompts("a"), LIMITS)[0].text == "A"
 
 
 def test_a_rerun_asks_nothing_twice(server, tmp_path):

@@ -142,6 +142,7 @@ def test_marks_that_a_text_spells_are_text(llama):
     ids = llama._tokens.ids("a<|im_end|>b")
     assert not {0, 1} & set(ids)
     assert llama._tokens.text(ids) == "a<|im_end|>b"
+    assert llama.answer([Prompt("half a \ud800", " character")], FREE)[0].text
 
 
 def test_a_folder_is_known_by_its_weights(tmp_path, llama):

@@ -36,7 +36,7 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --compile-bytecode --editable '.[bench]'
-	for name in nearest_word pyramid word_cross_entropy prompt_features training_step; do \
+	for name in nearest_word pyramid word_cross_entropy prompt_features training_step language_model; do \
 		$(BIN)/python -m tests.benchmarks.bench_$$name || exit 1; done
 
 bench-pipelines: $(STAMP)

@@ -1,10 +1,6 @@
 """Words and rows of a GGUF file, or of an installed package that ships one."""
 
-import contextlib
 import hashlib
-import importlib.metadata
-import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,21 +11,7 @@ from pipelines.words.contextual import ContextualRows, Loaded, choose_layer
 from pipelines.words.huggingface import make_tokens
 from pipelines.words.tokens import RowSource, TableRows, Tokens
 from spae.vocabulary.embedding_files import INPUT_TENSORS, OUTPUT_TENSORS, choose_tensor
-from spae.vocabulary.gguf_file import GgufFile
-
-
-def find_gguf(llm: str) -> Path | None:
-    """A .gguf file, or the one that the installed package of this name ships (it is not imported); else None."""
-    if Path(llm).exists():
-        return Path(llm) if Path(llm).suffix == ".gguf" else None
-    try:
-        files = importlib.metadata.files(llm) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    if len(found) > 1:
-        raise ValueError(f"--llm {llm}: this package ships {', '.join(map(str, found))}; give one of these files")
-    return found[0] if found else None
+from spae.vocabulary.gguf_file import GgufFile, alone
 
 
 class GgufModel:
@@ -73,21 +55,13 @@ class GgufModel:
         return TableRows(f"{source} (the output layer is tied to it)" if tied else source, table)
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[Path]:
-    """A folder in which a file lies alone: transformers prefers a tokenizer.json that lies beside it."""
-    with tempfile.TemporaryDirectory(prefix="spae-") as folder:
-        (Path(folder) / path.name).symlink_to(path.resolve())
-        yield Path(folder)
-
-
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The file's tokenizer; AutoTokenizer gives the same, after 5 s in which it reads the configuration."""
-    with _alone(path) as folder:
+    with alone(path) as folder:
         return PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=path.name)
 
 
 def _load(path: Path) -> Loaded:
-    with _alone(path) as folder:
+    with alone(path) as folder:
         model = AutoModel.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32)
     return model, _load_tokenizer(path)

@@ -11,11 +11,12 @@ from pathlib import Path
 from pipelines.features.parts import VectorParts
 from pipelines.words.endpoint import EndpointFlags, EndpointRows
 from pipelines.words.files import read_sentencepiece, read_tiktoken, read_word_list
-from pipelines.words.gguf_model import GgufModel, find_gguf
+from pipelines.words.gguf_model import GgufModel
 from pipelines.words.huggingface import HuggingFaceFolder
 from pipelines.words.tokens import LanguageModel, RowSource, TableRows, Tokens
 from spae.data.publishing import join
 from spae.vocabulary.embedding_files import local_file, read_table_file
+from spae.vocabulary.gguf_file import find_gguf
 
 
 @dataclass(frozen=True, kw_only=True)

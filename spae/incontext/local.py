@@ -52,7 +52,7 @@ class TransformersModel:
         self.name = name or Path(place).name
         self.token_budget = token_budget
         tokenizer, model = open_tokenizer(place), open_weights(place, device, dtype)
-        self.revision = getattr(model.config, "_commit_hash", None) or weights_sha256(Path(place))
+        self.revision = getattr(model.config, "_commit_hash", None) or weights_sha256(place)
         self._tokens, self._reader = TextTokens(tokenizer), TreeReader(model)
         self.context_tokens = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
         ends = model.generation_config.eos_token_id if model.generation_config else None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FORMS = (
     "allowed are nearest-context, http(s)://HOST/v1 with the model's name, a local folder or hub id of transformers, "
-    "and a local FILE.gguf"
+    "a local FILE.gguf, and an installed package that ships one"
 )
 
 

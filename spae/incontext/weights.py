@@ -3,29 +3,30 @@
 The code is transformers' own, never what lies beside the weights, and the weights are never a pickle.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-_FORMS = "give a folder or hub id with config.json, tokenizer and *.safetensors, or a local .gguf file"
+from spae.vocabulary.gguf_file import GgufFile, alone, find_gguf
 
-_OWN = {"trust_remote_code": False}
-"""Said, because transformers would otherwise ask in a terminal."""
+_FORMS = "give a folder or hub id with config.json, tokenizer and *.safetensors, or a local .gguf file"
 
 
 def open_weights(place: str, device: str, dtype: str | None) -> Any:
-    """A causal language model in eval mode from a local folder, a hub id or a local .gguf file.
+    """A causal language model in eval mode from a local folder, a hub id, a .gguf file or a package that ships one.
 
     ValueError where nothing can be opened.
     """
-    where, options = _arguments(place)
     if dtype is None:
         dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **_OWN, **options)
+        with _arguments(place) as (where, options):
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:  # whatever a damaged file or a missing package brings about in transformers
         raise ValueError(f"{place} cannot be opened as a causal language model: {error}; {_FORMS}") from error
     return model.eval().requires_grad_(False).to(device)
@@ -33,27 +34,32 @@ def open_weights(place: str, device: str, dtype: str | None) -> Any:
 
 def open_tokenizer(place: str) -> Any:
     """The tokenizer alone; ValueError where there is none."""
-    where, options = _arguments(place)
     try:
-        return AutoTokenizer.from_pretrained(where, **_OWN, **options)
+        with _arguments(place) as (where, options):
+            return AutoTokenizer.from_pretrained(where, **options)
     except Exception as error:  # as above
         raise ValueError(f"{place} holds no tokenizer that can be opened: {error}; {_FORMS}") from error
 
 
-def weights_sha256(place: Path) -> str:
-    """Of a .gguf file, or of a folder's weights one after the other."""
+def weights_sha256(place: str) -> str:
+    """Of a .gguf file, or of a local folder's weights one after the other."""
+    path = find_gguf(place) or Path(place)
     digest = hashlib.sha256()
-    for file in [place] if place.is_file() else sorted(place.glob("*.safetensors")):
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
-def _arguments(place: str) -> tuple[str, dict[str, str]]:
-    path = Path(place)
-    if path.suffix != ".gguf":
-        return place, {}
-    if not path.is_file():
-        raise ValueError(f"{place} is no file; {_FORMS}")
-    return str(path.parent), {"gguf_file": path.name}
+@contextlib.contextmanager
+def _arguments(place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where transformers shall look, and how."""
+    options: dict[str, Any] = {"trust_remote_code": False}  # said, because it would otherwise ask in a terminal
+    path = find_gguf(place)
+    if path is None:
+        yield place, options
+        return
+    GgufFile(path)  # transformers does not end on a file that promises more than it holds
+    with alone(path) as folder:
+        yield str(folder), options | {"gguf_file": path.name}

@@ -5,9 +5,13 @@ strings and numbers of SmolLM2's header (5 s), and does not end on a file that p
 file promises is held against its size before anything is taken.
 """
 
+import contextlib
+import importlib.metadata
 import math
 import mmap
 import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +90,28 @@ class GgufFile:
         except (ValueError, NotImplementedError) as error:
             raise ValueError(f"{name} cannot be read: {error}") from error
         return torch.from_numpy(np.require(decoded, np.float32, ["C", "W"])).reshape(rows, width)
+
+
+def find_gguf(place: str) -> Path | None:
+    """A .gguf file, or the one that the installed package of this name ships (it is not imported); else None."""
+    if Path(place).exists():
+        return Path(place) if Path(place).suffix == ".gguf" else None
+    try:
+        files = importlib.metadata.files(place) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if len(found) > 1:
+        raise ValueError(f"{place}: this package ships {', '.join(map(str, found))}; give one of these files")
+    return found[0] if found else None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[Path]:
+    """A folder in which a file lies alone: transformers prefers a tokenizer.json that lies beside it."""
+    with tempfile.TemporaryDirectory(prefix="spae-") as folder:
+        (Path(folder) / path.name).symlink_to(path.resolve())
+        yield Path(folder)
 
 
 class _Walk:

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines.vocabulary import main
 from pipelines.words.choice import WordFilter, choose_words
-from pipelines.words.gguf_model import find_gguf
 from pipelines.words.sources import SourceFlags
 from pipelines.words.sources import read_language_model as read_source
 from pipelines.words.tokens import RowsError
 from spae.vocabulary import Vocabulary
+from spae.vocabulary.gguf_file import find_gguf
 from tests.tiny_gguf import LAYERS, WIDTH, save_gguf
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -6,8 +6,17 @@ import sys
 import pytest
 from transformers import LlamaConfig
 
-from spae.incontext import EndpointModel, LanguageModel, NearestContext, TransformersModel, open_language_model
+from spae.incontext import (
+    AnswerLimits,
+    EndpointModel,
+    LanguageModel,
+    NearestContext,
+    Prompt,
+    TransformersModel,
+    open_language_model,
+)
 from tests.tiny_causal import SIZES, save_causal
+from tests.tiny_gguf import save_gguf
 
 
 def test_every_place_opens_its_kind(tmp_path):
@@ -24,6 +33,18 @@ def test_every_place_opens_its_kind(tmp_path):
 def test_an_unknown_place_names_the_allowed_forms(place):
     with pytest.raises(ValueError, match=r"nearest-context, http\(s\)://HOST/v1 .* FILE\.gguf"):
         open_language_model(place)
+
+
+def test_a_gguf_file_opens_alone(tmp_path):
+    """Whatever lies beside it."""
+    save_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "tokenizer.json").write_text("{")
+    model = open_language_model(str(tmp_path / "tiny.gguf"))
+    assert model.context_tokens == 64
+    assert len(model.revision) == 64
+    assert model.count_tokens(" zero one") == 2
+    (answer,) = model.answer([Prompt("a zero", " one two")], AnswerLimits(most_tokens=3, allowed=("three", "lion")))
+    assert answer.text in ("three", "lion")
 
 
 def test_a_folder_without_a_model_names_the_allowed_forms(tmp_path):

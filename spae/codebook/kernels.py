@@ -112,8 +112,7 @@ def _best_words(
     left = queries + rows.to(tl.int64)[:, None] * width
     factor = tl.load(factors + rows, mask=in_rows, other=0.0)
     highest = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
-    second = highest
-    word = tl.zeros((BLOCK_ROWS,), tl.int32)
+    word, second = tl.zeros((BLOCK_ROWS,), tl.int32), highest
     for start in range(first, end, BLOCK_WORDS):
         in_words = start + places < end
         right = table + (start + places).to(tl.int64)[:, None] * width

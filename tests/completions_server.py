@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback import QuietHandler, serving_on_loopback
 
 
 @dataclass
@@ -31,7 +32,7 @@ def serving() -> Iterator[CompletionsServer]:
     """A server as long as the block runs; it answers a prompt with its last word in capitals, and a line after it."""
     state = CompletionsServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self):
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             form = "chat" if self.path.endswith("/chat/completions") else "completions"
@@ -46,20 +47,9 @@ def serving() -> Iterator[CompletionsServer]:
             with state._lock:
                 state._running -= 1
 
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serving_on_loopback(Handler) as address:
+        state.url = f"{address}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _answer(handler, state, form, content, fault):

@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import QuietHandler, serving_on_loopback
 
 WIDTH = 6
 
@@ -33,7 +34,7 @@ def serving() -> Iterator[EmbeddingsServer]:
     """An endpoint as long as the block runs."""
     state = EmbeddingsServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self):
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append(content)
@@ -42,20 +43,9 @@ def serving() -> Iterator[EmbeddingsServer]:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _answer(self, content["input"], fault, self.headers.get("Authorization", ""))
 
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serving_on_loopback(Handler) as address:
+        state.url = f"{address}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _answer(handler: BaseHTTPRequestHandler, words: list[str], fault: str, key: str) -> None:

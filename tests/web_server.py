@@ -1,13 +1,14 @@
 """A real web server on this machine that answers as servers of others do: slowly, busy, with errors, without an end."""
 
 import contextlib
-import http.server
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from tests.loopback import QuietHandler, serving_on_loopback
 
 
 @dataclass
@@ -33,13 +34,8 @@ class WebServer:
     def running(self) -> Iterator["WebServer"]:
         """The server, while the block runs."""
         handler = type("Handler", (_Handler,), {"site": self})
-        with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-            thread.start()
-            self.url = f"http://localhost:{server.server_port}"
+        with serving_on_loopback(handler) as self.url:
             yield self
-            server.shutdown()
 
     def ask(self, path: str) -> int:
         """Count a request; how often this path was asked for before."""
@@ -57,11 +53,8 @@ class WebServer:
             self._now -= 1
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     site: WebServer
-
-    def log_message(self, *arguments):
-        pass
 
     def do_GET(self):
         with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
@@ -22,10 +22,16 @@ from torch import Tensor
 from spae.config import from_dict, to_dict
 from spae.data.publishing import delete, join, publish
 from spae.data.records import read_parquet
-from spae.vocabulary.record import RoundTripRecord, SemanticsRecord, VocabularyRecord
+from spae.vocabulary.record import FORMAT_VERSION, ROW_LENGTH, RoundTripRecord, SemanticsRecord, VocabularyRecord
 from spae.vocabulary.references import TableReference, find_table, keep_table, pack_table
-from spae.vocabulary.vocabulary import FORMAT_VERSION, ROW_LENGTH, WORDS_SCHEMA, Vocabulary
 
+if TYPE_CHECKING:
+    from spae.vocabulary.vocabulary import Vocabulary
+
+WORDS_SCHEMA = pa.schema(
+    [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
+)
+"""Columns of words.parquet."""
 _FIRST = ("llm", "llm_revision", "embeddings_source", "table", "counts", "semantics")  # in every folder
 _WIDEST = 16  # times the table's width: the widest rows that may have been projected to it
 _LARGEST_RECORD = 64 * 2**20  # bytes of vocabulary.json, which bounds what is read of the other files
@@ -37,7 +43,7 @@ _UNREADABLE = (
 )
 
 
-def save_folder(vocabulary: Vocabulary, url: str) -> None:
+def save_folder(vocabulary: "Vocabulary", url: str) -> None:
     """Write the folder `url` (any fsspec URL), whole or not at all: vocabulary.json goes first and comes last."""
     files = {"words.parquet": vocabulary.words_parquet()}
     if vocabulary.record.embeddings == "stored":
@@ -57,10 +63,10 @@ def save_folder(vocabulary: Vocabulary, url: str) -> None:
     publish(join(url, "vocabulary.json"), json.dumps(description, indent=1, ensure_ascii=False).encode())
 
 
-def load_folder(url: str, embeddings: str | None) -> Vocabulary:
-    """Read a folder; arguments and errors as `Vocabulary.load` tells."""
+def load_folder(kind: type["Vocabulary"], url: str, embeddings: str | None) -> "Vocabulary":
+    """Read a folder as a Vocabulary; arguments and errors as `Vocabulary.load` tells."""
     try:
-        return _load(url, embeddings)
+        return _load(kind, url, embeddings)
     except _UNREADABLE as error:
         reason = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -68,7 +74,7 @@ def load_folder(url: str, embeddings: str | None) -> Vocabulary:
         ) from error
 
 
-def _load(url: str, embeddings: str | None) -> Vocabulary:
+def _load(kind: type["Vocabulary"], url: str, embeddings: str | None) -> "Vocabulary":
     description = json.loads(_read(join(url, "vocabulary.json"), _LARGEST_RECORD))
     if description["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version {description['format_version']} is not {FORMAT_VERSION}, which is read here")
@@ -91,7 +97,7 @@ def _load(url: str, embeddings: str | None) -> Vocabulary:
     else:
         fingerprint = str(description["words_fingerprint"])
         rows = find_table(TableReference(fingerprint, record, llm_ids, (words, width), transform), embeddings)
-    vocabulary = Vocabulary(
+    vocabulary = kind(
         word_list=tuple(table["word"].to_pylist()),
         llm_ids=llm_ids,
         embeddings=rows,

@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+FORMAT_VERSION = 1
+ROW_LENGTH = 1.0
+"""Of a centred row; fingerprints cover it."""
+
 TableName = Literal["centred", "raw", "learned", "projected"]
 Storage = Literal["stored", "reference"]
 

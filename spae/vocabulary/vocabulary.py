@@ -20,15 +20,8 @@ from torch import Tensor
 
 from spae.config import to_dict
 from spae.pyramid import TokenPyramid
-from spae.vocabulary.record import TableName, VocabularyRecord
-
-FORMAT_VERSION = 1
-WORDS_SCHEMA = pa.schema(
-    [pa.field("id", pa.int32(), False), pa.field("llm_id", pa.int32(), False), pa.field("word", pa.string(), False)]
-)
-"""Columns of words.parquet."""
-ROW_LENGTH = 1.0
-"""Of a centred row; fingerprints cover it."""
+from spae.vocabulary.folder import WORDS_SCHEMA, load_folder, save_folder
+from spae.vocabulary.record import FORMAT_VERSION, ROW_LENGTH, TableName, VocabularyRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +135,6 @@ class Vocabulary:
 
     def save(self, url: str) -> None:
         """Write the folder `url` (any fsspec URL), whole or not at all: vocabulary.json goes first and comes last."""
-        from spae.vocabulary.folder import save_folder
-
         save_folder(self, url)
 
     def identity(self) -> dict[str, Any]:
@@ -169,9 +160,7 @@ class Vocabulary:
             ValueError: the folder is missing, unfinished, damaged, of another format version, or its parts differ from
                 what vocabulary.json says.
         """
-        from spae.vocabulary.folder import load_folder
-
-        return load_folder(url, embeddings)
+        return load_folder(cls, url, embeddings)
 
 
 def _check_matrix(name: str, matrix: Tensor, words: int) -> None:

@@ -16,12 +16,12 @@ class QuietHandler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving_on_loopback(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """A server with this handler while the block runs; its address."""
-    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://localhost:{server.server_port}"
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--words", type=int, default=65_536)
     parser.add_argument("--width", type=int, default=1_536)
     parser.add_argument("--channels", type=int, default=128, help="base channels of the networks")
-    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="runs/bench/training_step.json")
     options = parser.parse_args(argv)

@@ -44,7 +44,7 @@ class Sizes:
 
 
 FULL = Sizes(words=65_536, width=1_536, channels=128, images=(256, 1_024), batch=256, side=8_192, rounds=5)
-SMALL = Sizes(words=600, width=48, channels=8, images=(2, 3), batch=2, side=256, rounds=1)
+SMALL = Sizes(words=600, width=48, channels=8, images=(2, 3), batch=4, side=256, rounds=1)
 IMAGE_WORDS, GUIDED_WORDS = 597, 341
 
 
@@ -205,7 +205,7 @@ def training(sizes: Sizes, device: torch.device) -> tuple[list[Row], dict[str, f
         semantics = torch.randn(sizes.words, CLIP_WIDTH, device=device)
         objective = Objective(config.objective, Guidance(lambda _, features=features: features, semantics))
         steps[f"step, {precision}"] = lambda s=state, o=objective, b=batch, c=config: train_step(s, o, b, c)
-        operations = operations or step_operations(model, random_batch(2, config).to(device), config) * sizes.batch / 2
+        operations = operations or step_operations(model, random_batch(4, config).to(device), config) * sizes.batch / 4
     rows = table_of(f"training step, batch {sizes.batch}", steps, sizes.batch, "images", sizes, device)
     rates = {f"step_tflops, {row.name}": operations / 1e3 / row.seconds for row in rows}
     return rows, rates

@@ -56,11 +56,6 @@ def paired_difference(one: Sequence[EpisodeRow], other: Sequence[EpisodeRow]) ->
     return ScoreSummary(len(pairs), episodes, errors, mean, mean - half, mean + half)
 
 
-def chance(ways: int) -> float:
-    """What guessing among so many names gives."""
-    return 1 / ways
-
-
 def as_document(summary: ScoreSummary) -> Mapping[str, float | int]:
     """As JSON tells it."""
     return {"n": summary.queries, **{key: value for key, value in vars(summary).items() if key != "queries"}}

@@ -43,7 +43,10 @@ def names(split):
 
 
 def kill_when(moment, output, scratch):
-    """Start a run of its own and kill it at this moment; whether that came, and the folder still shows it."""
+    """Start a run of its own and kill it at this moment; whether that came before its end, and the folder still shows it.
+
+    A random moment may fall between the index, which is written last, and the end of the process.
+    """
     scratch.mkdir(exist_ok=True)
     command, environment = [*digits_command(output), *FLAGS], {**os.environ, "TMPDIR": str(scratch)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
@@ -57,7 +60,7 @@ def kill_when(moment, output, scratch):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    killed = process.returncode == -signal.SIGKILL
+    killed = process.returncode == -signal.SIGKILL and not (output / "val/index.json").exists()
     return killed and (moment is a_random_moment or moment(output / "val", scratch))
 
 

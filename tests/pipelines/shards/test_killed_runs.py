@@ -43,7 +43,7 @@ def names(split):
 
 
 def kill_when(moment, output, scratch):
-    """Start a run of its own and kill it at this moment; whether that came before its end, and the folder still shows it.
+    """Start a run of its own and kill it at this moment; whether that came in time, and the folder still shows it.
 
     A random moment may fall between the index, which is written last, and the end of the process.
     """

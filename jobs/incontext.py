@@ -148,15 +148,12 @@ def make_job(flags: IncontextFlags, model: SPAE, task: FewShotTask, language_mod
 
 
 def _show_plan(task: FewShotTask, flags: IncontextFlags, todo: Sequence[EpisodeFile], model: LanguageModel) -> None:
-    longest, queries = 0, 0
-    for setting in flags.chosen:
-        prompt = task.episode(setting, 0).questions[0].prompt
-        longest = max(longest, model.count_tokens(prompt.shared + prompt.query))
+    prompts = [task.episode(setting, 0).questions[0].prompt.text for setting in flags.chosen]
+    longest = max(model.count_tokens(prompt) for prompt in prompts)
     queries = sum(file.stop - file.first for file in todo) * flags.queries
     logger.info("%d settings, %d queries to ask of %s", len(flags.chosen), queries, model.name)
     logger.info("prompts of up to %d tokens, of %d that fit", longest, model.context_tokens)
-    first = task.episode(flags.chosen[0], 0).questions[0].prompt
-    sys.stdout.write(f"{first.shared}{first.query}\n")
+    sys.stdout.write(f"{prompts[0]}\n")
 
 
 def _report(job: AskingJob, flags: IncontextFlags, model: LanguageModel) -> int:

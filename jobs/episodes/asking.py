@@ -15,6 +15,7 @@ from spae.incontext.episodes import (
     episodes_url,
     finished_files,
     read_episodes,
+    read_footer,
     write_episodes,
 )
 from spae.incontext.language_model import Answer, LanguageModel
@@ -67,7 +68,7 @@ class AskingJob:
     def _is_done(self, file: EpisodeFile, url: str | None) -> bool:
         if url is None:
             return False
-        _, footer = read_episodes(url)
+        footer = read_footer(url)
         for name, value in self.footer.items():
             if name not in _INFORMATION and footer.get(name) != value:
                 raise ValueError(
@@ -97,7 +98,7 @@ class AskingJob:
             setting=setting,
             query_key=question.key,
             support_keys=episode.support_keys,
-            prompt=question.prompt.shared + question.prompt.query,
+            prompt=question.prompt.text,
             answer=answer.text,
             parsed=parsed,
             target=question.target,

@@ -4,8 +4,9 @@ An episode is one support; its queries share it. What an episode holds depends o
 any part of a run can be made again. A file is whole or absent, and says in its footer what made it.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,11 +93,22 @@ def write_episodes(url: str, rows: Sequence[EpisodeRow], footer: Mapping[str, An
 
 def read_episodes(url: str) -> tuple[list[EpisodeRow], dict[str, Any]]:
     """Rows and footer; ValueError where the file is none of ours."""
+    with _opened(url) as (parquet, footer):
+        rows = parquet.read(use_threads=False).to_pylist()
+        return [EpisodeRow(**{**row, "support_keys": tuple(row["support_keys"])}) for row in rows], footer
+
+
+def read_footer(url: str) -> dict[str, Any]:
+    """What made a file, without its rows; ValueError where it is none of ours."""
+    with _opened(url) as (_, footer):
+        return footer
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[tuple[pq.ParquetFile, dict[str, Any]]]:
     try:
         with fsspec.open(url, "rb") as file, pq.ParquetFile(file) as parquet:
-            footer = json.loads((parquet.schema_arrow.metadata or {})[_FOOTER])
-            rows = parquet.read(use_threads=False).to_pylist()
-        return [EpisodeRow(**{**row, "support_keys": tuple(row["support_keys"])}) for row in rows], footer
+            yield parquet, json.loads((parquet.schema_arrow.metadata or {})[_FOOTER])
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{url} is no file of episodes ({error!r}); delete it and run the command again") from error
 

@@ -142,7 +142,9 @@ class FewShotTask:
     ) -> list[Example]:
         texts = [self.support.texts[row] for row in rows]
         told = [names[int(self.support.labels[row])] for row in rows]
-        return list(map(Example, *CONTROLS[control](texts, told, draw))) if control else list(map(Example, texts, told))
+        if control:
+            texts, told = CONTROLS[control](texts, told, draw)
+        return list(map(Example, texts, told))
 
 
 def _parted(setting: str) -> tuple[Setting, str]:

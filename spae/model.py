@@ -218,10 +218,11 @@ class SPAE(nn.Module):
     def from_pretrained(
         cls, folder_or_hub_id: str, device: torch.device | str = "cpu", embeddings: str | None = None
     ) -> "SPAE":
-        """Load a model folder, by path, fsspec URL or Hugging Face hub id, in evaluation mode.
+        """Load a model folder, by path, fsspec URL, name of a shipped model or Hugging Face hub id, in evaluation mode.
 
-        ValueError names what is missing or does not fit. Where the folder only refers to the words' embeddings,
-        `embeddings` says where they are (`Vocabulary.load`).
+        A folder goes before a shipped model of the same name where it holds a model. ValueError names what is missing
+        or does not fit. Where the folder only refers to the words' embeddings, `embeddings` says where they are
+        (`Vocabulary.load`).
         """
         folder = ModelFolder.load(folder_or_hub_id, embeddings)
         model = cls(folder.config, folder.vocabulary)

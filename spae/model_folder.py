@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -21,6 +22,7 @@ from spae.data.publishing import publish
 from spae.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
+_SHIPPED = Path(__file__).with_name("pretrained")
 _LARGEST_CONFIG = 1_000_000  # bytes of config.json
 
 
@@ -46,7 +48,7 @@ class ModelFolder:
 
     @classmethod
     def load(cls, folder_or_hub_id: str, embeddings: str | None = None) -> "ModelFolder":
-        """Read a folder, by path, fsspec URL or Hugging Face hub id.
+        """Read a folder, by path, fsspec URL, name of a shipped model or Hugging Face hub id.
 
         ValueError names what is missing or does not fit. `embeddings` as in `Vocabulary.load`.
         """
@@ -77,10 +79,21 @@ def _read_record(folder: str) -> dict[str, Any]:
     return record
 
 
-def _resolve(folder_or_hub_id: str) -> str:
-    filesystem, path = fsspec.url_to_fs(folder_or_hub_id)
-    if filesystem.exists(path):
-        return folder_or_hub_id.rstrip("/")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", folder_or_hub_id):
-        return snapshot_download(folder_or_hub_id, allow_patterns=["*.json", "*.safetensors", "*.parquet"])
-    raise ValueError(f"{folder_or_hub_id} is neither a folder nor a hub id such as name/model")
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that are installed with this package."""
+    return tuple(sorted(config.parent.name for config in _SHIPPED.glob("*/config.json")))
+
+
+def _resolve(name: str) -> str:
+    filesystem, path = fsspec.url_to_fs(name)
+    shipped = shipped_models()
+    # what the user made himself goes before what is shipped, if it is a model: pictures lie in a folder digits too
+    if filesystem.exists(f"{path}/config.json" if name in shipped else path):
+        return name.rstrip("/")
+    if name in shipped:
+        return str(_SHIPPED / name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.parquet"])
+    raise ValueError(
+        f"{name} is neither a folder nor a hub id such as name/model; models that come with spae: {', '.join(shipped)}"
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """A stage: the module whose `main` runs it, the extra that installs what it needs, and what it does."""
+    """A stage: the module whose `main` runs it, the extra that installs what it needs (none: ""), what it does."""
 
     module: str
     extra: str
@@ -15,6 +15,7 @@ class Command:
 
 
 COMMANDS = {
+    "encode": Command("jobs.encode", "", "print the words of pictures, and rebuild them"),
     "images": Command("pipelines.images", "beam", "shard images into WebDataset tars"),
     "videos": Command("pipelines.videos", "beam", "shard videos, whole or as clips, into WebDataset tars"),
     "verify": Command("pipelines.verify", "beam", "check a split of shards, and mend it"),
@@ -43,9 +44,8 @@ def main() -> int:
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"spae {name} needs {error.name!r}, which is not installed: pip install 'spae[{command.extra}]'\n"
-        )
+        wanted = f"spae[{command.extra}]" if command.extra else "spae"
+        sys.stderr.write(f"spae {name} needs {error.name!r}, which is not installed: pip install '{wanted}'\n")
         return 2
     return int(module.main(arguments))
 

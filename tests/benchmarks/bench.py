@@ -38,19 +38,22 @@ class Row:
     items_per_second: float
     ratio: float  # items a second, over the reference's: the median over rounds
     memory_mb: float  # peak beyond what was held before
+    cpu_seconds: float | None = None  # median of this process's own: what others do on the machine changes it little
 
 
 def timed(contestants: Mapping[str, Contestant], rounds: int = 5, device: str = "cpu") -> list[Row]:
     """Rows of contestants, by name, from alternating rounds."""
     memory = {name: peak_memory(contestant.run, device) for name, contestant in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             contestant.run()
             if device == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
+            cpu_seconds[name].append(time.process_time() - cpu_start)
     speeds = {name: [contestants[name].items / took for took in taken] for name, taken in seconds.items()}
     reference = speeds[next(iter(contestants))]
     return [
@@ -63,6 +66,7 @@ def timed(contestants: Mapping[str, Contestant], rounds: int = 5, device: str = 
             items_per_second=statistics.median(speeds[name]),
             ratio=statistics.median(ours / theirs for ours, theirs in zip(speeds[name], reference, strict=True)),
             memory_mb=memory[name],
+            cpu_seconds=statistics.median(cpu_seconds[name]),
         )
         for name, contestant in contestants.items()
     ]
@@ -100,9 +104,11 @@ def peak_memory(run: Callable[[], object], device: str = "cpu") -> float:
 
 def print_table(title: str, rows: list[Row], unit: str) -> None:
     """The rows as text, to the standard output."""
-    out = [title, f"{'':28}{'seconds':>10}{'from':>10}{'to':>10}{unit + '/s':>14}{'ratio':>8}{'peak MB':>10}"]
+    head = f"{'seconds':>10}{'from':>10}{'to':>10}{'CPU':>10}{unit + '/s':>14}{'ratio':>8}{'peak MB':>10}"
+    out = [title, f"{'':28}{head}"]
     for row in rows:
-        times = f"{row.seconds:10.3f}{row.fastest:10.3f}{row.slowest:10.3f}"
+        cpu = "" if row.cpu_seconds is None else f"{row.cpu_seconds:.3f}"
+        times = f"{row.seconds:10.3f}{row.fastest:10.3f}{row.slowest:10.3f}{cpu:>10}"
         out.append(f"{row.name:28}{times}{row.items_per_second:14.1f}{row.ratio:8.2f}{row.memory_mb:10.0f}")
     sys.stdout.write("\n".join(out) + "\n")
 

@@ -3,11 +3,11 @@
     python -m tests.benchmarks.bench_language_model
 
 Few-shot prompts of random numbers, as the classification tasks write them, free greedy answers that end at a line's
-end. The same prompts are asked with the support shared, and each as a support of its own. Without --model it is the
-installed SmolLM2-135M-Instruct.
+end; each shape of `shapes` in a table of its own. Without --model it is the installed SmolLM2-135M-Instruct.
 """
 
 import argparse
+from dataclasses import asdict
 
 import torch
 
@@ -15,6 +15,9 @@ from spae.incontext import AnswerLimits, Prompt, TransformersModel
 from tests.benchmarks.bench import Contestant, print_table, timed, write_json
 from tests.spae.incontext.prompts_of_numbers import few_shot_prompts
 from tests.tiny_causal import smollm2
+
+Asked = list[list[Prompt]]
+"""Prompts, by calls of `answer`."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=8, help="of a support")
     parser.add_argument("--shots", type=int, default=5, help="examples of each of four names")
     parser.add_argument("--most-tokens", type=int, default=7)
+    parser.add_argument("--shapes", nargs="+", help="some of the tables, by the beginning of their names")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -31,25 +35,44 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     model = TransformersModel(options.model or smollm2(), device=options.device)
-    prompts = few_shot_prompts(options.supports, options.queries, options.shots)
     limits = AnswerLimits(most_tokens=options.most_tokens)
-    apart = [Prompt(prompt.text, "") for prompt in prompts]
-    ends = line_ends(model)
+    ends, tables = line_ends(model), {}
+    for shape, asked in shapes(options.supports, options.queries, options.shots).items():
+        if options.shapes and not shape.startswith(tuple(options.shapes)):
+            continue
+        prompts = [prompt for call in asked for prompt in call]
 
-    def generated() -> list[str]:
-        return [generate(model, prompt, limits, ends) for prompt in prompts]
+        def generated(prompts: list[Prompt] = prompts) -> list[str]:
+            return [generate(model, prompt, limits, ends) for prompt in prompts]
 
-    same = sum(a.text == b for a, b in zip(model.answer(prompts, limits), generated(), strict=True))
-    contestants = {
-        "generate, one by one": Contestant(generated, len(prompts)),
-        "a support a query": Contestant(lambda: model.answer(apart, limits), len(prompts)),
-        f"{options.queries} queries a support": Contestant(lambda: model.answer(prompts, limits), len(prompts)),
+        def answered(asked: Asked = asked) -> list[str]:
+            return [answer.text for call in asked for answer in model.answer(call, limits)]
+
+        same = sum(a == b for a, b in zip(answered(), generated(), strict=True))
+        runs = {"generate, one by one": generated, "answer": answered}
+        rows = timed(
+            {name: Contestant(run, len(prompts)) for name, run in runs.items()}, options.rounds, options.device
+        )
+        tokens = sum(model.count_tokens(prompt.text) for prompt in prompts) // len(prompts)
+        title = f"{shape}: {len(prompts)} queries of {tokens} tokens, {same} answers equal"
+        print_table(f"{model.name}, {options.device}, {title}", rows, "queries")
+        tables[title] = [asdict(row) for row in rows]
+    write_json(options.output, model.name, [], **vars(options), tables=tables)
+
+
+def shapes(supports: int, queries: int, shots: int) -> dict[str, Asked]:
+    """The ways of asking, by name; but for the first, a way that leaves little or nothing to share."""
+    together = few_shot_prompts(supports, queries, shots)
+    apart = few_shot_prompts(supports * queries // 2, 1, shots)
+    short = few_shot_prompts(supports * queries, 1, 0)
+    return {
+        f"{queries} queries a support": [together],
+        "1 query a support": [apart],
+        "1 query a call": [[prompt] for prompt in apart],
+        "unrelated prompts": [[Prompt("", prompt.text) for prompt in apart]],
+        "short prompts": [short],
+        "short prompts, 1 a call": [[prompt] for prompt in short],
     }
-    rows = timed(contestants, options.rounds, options.device)
-    tokens = sum(model.count_tokens(prompt.text) for prompt in prompts) // len(prompts)
-    title = f"{model.name}, {len(prompts)} queries of {tokens} tokens, {same} answers equal, {options.device}"
-    print_table(title, rows, "queries")
-    write_json(options.output, title, rows, **vars(options), equal_answers=same, prompt_tokens=tokens)
 
 
 def line_ends(model: TransformersModel) -> list[int]:

@@ -76,6 +76,17 @@ def test_the_budget_changes_nothing_but_memory(llama, monkeypatch):
     assert [answer.text for answer in llama.answer(prompts, FREE)] == answers
 
 
+def test_long_rows_with_nothing_in_common_grow_apart(llama, monkeypatch):
+    monkeypatch.setattr(llama, "_tree_tokens", 10_000)
+    packs = {length: list(llama._packs([[0], [1]], [[5] * length, [6] * length], 7)) for length in (340, 1_300)}
+    assert packs == {340: [[[0], [1]]], 1_300: [[[0]], [[1]]]}
+    supports = [[[first] * 2_000 + [query] for query in range(9)] for first in (5, 6)]
+    groups = [list(range(9)), list(range(9, 18))]
+    assert list(llama._packs(groups, [*supports[0], *supports[1]], 7)) == [groups], (
+        "what rows have in common is a column once"
+    )
+
+
 def test_log_likelihoods_are_those_of_whole_rows(model):
     prompts = mixed_prompts()
     continuations = [[f" {name}" for name in NAMES] + [" dax fep", ""] for _ in prompts]

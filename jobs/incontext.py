@@ -14,25 +14,23 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jobs.episodes.asking import AskingJob, EpisodeFile, ask_here
+from jobs.episodes.folder_words import FolderWords
 from jobs.episodes.words import labelled_words
 from spae import __version__
 from spae.data.publishing import absolute, join, publish
 from spae.data.records import load_class_names
 from spae.incontext import LanguageModel, open_language_model
-from spae.incontext.prompts import PROMPT_FORMS, SETTINGS
+from spae.incontext.prompts import PROMPT_FORMS
 from spae.incontext.summary import as_document, summarise
-from spae.incontext.tasks import FewShotTask, NameKind
+from spae.incontext.tasks import LABELLED_TASKS, RELEASED_TASKS, TASKS, LabelledSplits, ReleasedData, Task
 from spae.model import SPAE
 from spae.progress import tracked
 from spae.pyramid import check_layers
-
-TASKS: dict[str, NameKind] = {"few-shot-real": "real", "few-shot-made-up": "made-up", "few-shot-other": "other"}
-"""Few-shot classification by what classes are called."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,17 +41,19 @@ class IncontextFlags:
 
     model: str
     """Model folder, by path, URL or hub id."""
-    shards: str
-    """Split whose pictures are asked about; its classes.parquet names the labels."""
-    support_shards: str
-    """Split whose pictures are the examples."""
     llm: str
     """nearest-context (no model: the floor), http(s)://HOST/v1, a local folder, a hub id, or FILE.gguf."""
     output: str
     """Folder for rows and summary.json."""
-    task: Literal["few-shot-real", "few-shot-made-up", "few-shot-other"] = "few-shot-made-up"
-    """real: the classes' own names. made-up: dax, blicket and others, which only the examples explain. other: names of
-    things that are not shown."""
+    task: Annotated[str, tyro.conf.arg(metavar="|".join(TASKS))] = "few-shot-made-up"
+    """few-shot-real: the classes' own names. few-shot-made-up: dax, blicket and others, which only the examples
+    explain. few-shot-other: names of things that are not shown. All others are on released files."""
+    shards: str | None = None
+    """Split whose pictures are asked about; its classes.parquet names the labels. For few-shot tasks."""
+    support_shards: str | None = None
+    """Split whose pictures are the examples. For few-shot tasks."""
+    data: str | None = None
+    """Folder of the released files and their pictures. For tasks on released files."""
     llm_name: str | None = None
     """Model that an endpoint shall run."""
     settings: tuple[str, ...] = ("all",)
@@ -81,11 +81,19 @@ class IncontextFlags:
                 raise ValueError(f"--{name} {getattr(self, name)} must be at least 1")
         if self.form not in PROMPT_FORMS:
             raise ValueError(f"--form {self.form!r} is none of {', '.join(PROMPT_FORMS)}")
+        if self.task not in TASKS:
+            raise ValueError(f"--task {self.task!r} is none of {', '.join(TASKS)}")
+        self._check_places()
 
-    @property
-    def chosen(self) -> tuple[str, ...]:
+    def _check_places(self) -> None:
+        places = {"--data": self.data, "--shards": self.shards, "--support-shards": self.support_shards}
+        wanted = ("--data",) if self.task in RELEASED_TASKS else ("--shards", "--support-shards")
+        if {name for name, place in places.items() if place is not None} != set(wanted):
+            raise ValueError(f"--task {self.task} takes {' and '.join(wanted)}, and no other of {', '.join(places)}")
+
+    def chosen(self, task: Task) -> tuple[str, ...]:
         """The settings, all written out."""
-        return tuple(SETTINGS) if self.settings == ("all",) else self.settings
+        return tuple(task.settings) if self.settings == ("all",) else self.settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,11 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = SPAE.from_pretrained(flags.model, flags.device)
         check_layers(flags.layers, model.depth)
         task = make_task(flags, model)
-        for setting in flags.chosen:
-            task.episode(setting, 0)  # what cannot be drawn is told before anything is loaded
+        for setting in flags.chosen(task):
+            for number in (0, flags.episodes - 1):
+                task.episode(setting, number)  # what cannot be drawn is told before anything is loaded
         language_model = open_language_model(flags.llm, name=flags.llm_name)
         job = make_job(flags, model, task, language_model)
-        todo = [file for setting in flags.chosen for file in job.missing(setting, flags.episodes)]
+        todo = [file for setting in flags.chosen(task) for file in job.missing(setting, flags.episodes)]
     except (ValueError, OSError, RuntimeError) as error:
         logger.error("%s", error)
         return 2
@@ -115,23 +124,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _report(job, flags, language_model)
 
 
-def make_task(flags: IncontextFlags, model: SPAE) -> FewShotTask:
-    """The task on the words of both splits."""
-    support, scored = (
-        labelled_words(model, shards, flags.layers, flags.batch) for shards in (flags.support_shards, flags.shards)
-    )
-    return FewShotTask(
-        support=support,
-        scored=scored,
+def make_task(flags: IncontextFlags, model: SPAE) -> Task:
+    """The task on the words of both splits, or on released files."""
+    if flags.data is not None:
+        words = FolderWords(model, flags.data, flags.batch)
+        data = ReleasedData(folder=flags.data, words=words, layers=flags.layers, seed=flags.seed, form=flags.form)
+        return RELEASED_TASKS[flags.task](data)
+    assert flags.shards is not None
+    assert flags.support_shards is not None
+    splits = LabelledSplits(
+        support=labelled_words(model, flags.support_shards, flags.layers, flags.batch),
+        scored=labelled_words(model, flags.shards, flags.layers, flags.batch),
         class_names=load_class_names(flags.shards),
         seed=flags.seed,
-        names=TASKS[flags.task],
         form=flags.form,
         queries=flags.queries,
     )
+    return LABELLED_TASKS[flags.task](splits)
 
 
-def make_job(flags: IncontextFlags, model: SPAE, task: FewShotTask, language_model: LanguageModel) -> AskingJob:
+def make_job(flags: IncontextFlags, model: SPAE, task: Task, language_model: LanguageModel) -> AskingJob:
     """The run, and what its files say of it."""
     footer = {
         "model_fingerprint": model.fingerprint,
@@ -147,11 +159,12 @@ def make_job(flags: IncontextFlags, model: SPAE, task: FewShotTask, language_mod
     return AskingJob(task, absolute(flags.output), flags.seed, footer)
 
 
-def _show_plan(task: FewShotTask, flags: IncontextFlags, todo: Sequence[EpisodeFile], model: LanguageModel) -> None:
-    prompts = [task.episode(setting, 0).questions[0].prompt.text for setting in flags.chosen]
+def _show_plan(task: Task, flags: IncontextFlags, todo: Sequence[EpisodeFile], model: LanguageModel) -> None:
+    first = {setting: task.episode(setting, 0).questions for setting in flags.chosen(task)}
+    prompts = [questions[0].prompt.text for questions in first.values()]
     longest = max(model.count_tokens(prompt) for prompt in prompts)
-    queries = sum(file.stop - file.first for file in todo) * flags.queries
-    logger.info("%d settings, %d queries to ask of %s", len(flags.chosen), queries, model.name)
+    queries = sum((file.stop - file.first) * len(first[file.setting]) for file in todo)
+    logger.info("%d settings, %d queries to ask of %s", len(first), queries, model.name)
     logger.info("prompts of up to %d tokens, of %d that fit", longest, model.context_tokens)
     sys.stdout.write(f"{prompts[0]}\n")
 
@@ -159,13 +172,17 @@ def _show_plan(task: FewShotTask, flags: IncontextFlags, todo: Sequence[EpisodeF
 def _report(job: AskingJob, flags: IncontextFlags, model: LanguageModel) -> int:
     document: dict[str, Any] = {"protocol": {**job.footer, **dataclasses.asdict(flags)}, job.task.name: {}}
     errors = 0
-    for setting in flags.chosen:
-        summary = summarise(job.rows(setting, flags.episodes))
+    for setting in flags.chosen(job.task):
+        rows = job.rows(setting, flags.episodes)
+        summary, chance = summarise(rows), job.task.chance(setting)
+        together = job.task.corpus_scores([(row.parsed, row.target) for row in rows])
         errors += summary.errors
-        document[job.task.name][setting] = {**as_document(summary), "chance": job.task.chance(setting)}
+        document[job.task.name][setting] = {**as_document(summary), "chance": chance, **together}
         sys.stdout.write(
             f"{setting:44} {100 * summary.mean:5.1f}% [{100 * summary.low:5.1f}%, {100 * summary.high:5.1f}%]  "
-            f"chance {100 * (job.task.chance(setting) or 0):4.1f}%  n {summary.queries}\n"
+            + ("" if chance is None else f"chance {100 * chance:4.1f}%  ")
+            + "".join(f"{name} {value:.4f}  " for name, value in together.items())
+            + f"n {summary.queries}\n"
         )
     publish(join(job.output, "summary.json"), json.dumps(document, indent=1).encode())
     logger.info("%s: %d questions without an answer; %s", model.name, errors, join(job.output, "summary.json"))

@@ -78,12 +78,16 @@ class AskingJob:
 
     def ask(self, file: EpisodeFile, model: LanguageModel) -> list[EpisodeRow]:
         """Ask the episodes of a file and publish their rows."""
+        self.task.prepare(file.setting, range(file.first, file.stop))
         episodes = [self.task.episode(file.setting, number) for number in range(file.first, file.stop)]
         questions = [(episode, number, one) for episode in episodes for number, one in enumerate(episode.questions)]
-        answers = model.answer([one.prompt for _, _, one in questions], self.task.limits(file.setting))
+        prompts = [one.prompt for _, _, one in questions if not one.error]
+        answers = iter(model.answer(prompts, self.task.limits(file.setting)) if prompts else ())
         rows = [
-            self._row(file.setting, episode, number, question, answer)
-            for (episode, number, question), answer in zip(questions, answers, strict=True)
+            self._row(
+                file.setting, episode, number, one, Answer("", 0, 0, 0.0, one.error) if one.error else next(answers)
+            )
+            for episode, number, one in questions
         ]
         url = episodes_url(self.output, self.task.name, file.setting, file.index)
         write_episodes(url, rows, {**self.footer, "episodes": len(episodes)})

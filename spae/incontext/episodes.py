@@ -46,6 +46,8 @@ class Question:
     key: str
     prompt: Prompt
     target: str
+    error: str = ""
+    """Why it cannot be asked; the prompt is empty then."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,21 @@
-"""Tasks for a frozen language model, each a dataset, a prompt and a score; a new one is a file and a line here."""
+"""Tasks for a frozen language model, each a dataset, a prompt and a score in one file; `registry` names them."""
 
 from spae.incontext.tasks.base import Task
-from spae.incontext.tasks.few_shot import CONTROLS, FewShotTask, LabelledWords, NameKind
+from spae.incontext.tasks.few_shot import CONTROLS, FewShotTask, NameKind
+from spae.incontext.tasks.labelled import LabelledSplits, LabelledWords
+from spae.incontext.tasks.registry import LABELLED_TASKS, RELEASED_TASKS, TASKS
+from spae.incontext.tasks.released import PictureWords, ReleasedData
 
-__all__ = ["CONTROLS", "FewShotTask", "LabelledWords", "NameKind", "Task"]
+__all__ = [
+    "CONTROLS",
+    "LABELLED_TASKS",
+    "RELEASED_TASKS",
+    "TASKS",
+    "FewShotTask",
+    "LabelledSplits",
+    "LabelledWords",
+    "NameKind",
+    "PictureWords",
+    "ReleasedData",
+    "Task",
+]

@@ -1,6 +1,6 @@
 """What every task offers to `jobs.incontext`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from spae.incontext.episodes import Episode
@@ -21,6 +21,9 @@ class Task(Protocol):
     def limits(self, setting: str) -> AnswerLimits:
         """How an answer is asked for."""
 
+    def prepare(self, setting: str, numbers: Iterable[int]) -> None:
+        """Read what these episodes need together, where that is faster than one by one."""
+
     def episode(self, setting: str, number: int) -> Episode:
         """Episode of this number; ValueError where the data cannot give one."""
 
@@ -29,6 +32,9 @@ class Task(Protocol):
 
     def score(self, parsed: str, target: str) -> float:
         """From 0 to 1."""
+
+    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+        """By name, what is measured of all parsed answers and targets together, if anything."""
 
     def chance(self, setting: str) -> float | None:
         """What guessing gives, where that means something."""

@@ -5,18 +5,17 @@ Names are the classes' own, made-up ones (as in Fast Open MiniImageNet: only the
 of other things. Controls take away what an answer could be right by: a model that reads the words must fail then.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spae.data.order import random_generator
 from spae.incontext.episodes import Episode, Question
 from spae.incontext.language_model import AnswerLimits
 from spae.incontext.prompts import PROMPT_FORMS, SETTINGS, Example, Setting, classification_prompt
+from spae.incontext.tasks.labelled import LabelledSplits, LabelledWords
 from spae.incontext.text import bare
 
 NameKind = Literal["real", "made-up", "other"]
@@ -25,20 +24,6 @@ MADE_UP = ("dax", "blicket", "wug", "fep", "zup", "toma", "koba", "modi", "gazze
 """Names that mean nothing; the first two are Frozen's."""
 OTHERS = ("lion", "vase", "piano", "bridge", "candle", "ladder", "violin", "anchor", "kettle", "saddle")
 """Names of things that no picture shows, if none of them is a class."""
-
-
-@dataclass(frozen=True)
-class LabelledWords:
-    """Pictures of a split as text: n keys, labels int64 (n,), and the words of their first layers, a text each."""
-
-    keys: tuple[str, ...]
-    labels: NDArray[np.int64]
-    texts: tuple[str, ...]
-
-    @cached_property
-    def members(self) -> dict[int, NDArray[np.int64]]:
-        """Rows of each label."""
-        return {int(label): np.flatnonzero(self.labels == label) for label in np.unique(self.labels)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +48,19 @@ class FewShotTask:
     form: str = "lqae"
     queries: int = 8
 
+    @classmethod
+    def of(cls, splits: LabelledSplits, names: NameKind) -> "FewShotTask":
+        """The task on two splits."""
+        return cls(
+            support=splits.support,
+            scored=splits.scored,
+            class_names=splits.class_names,
+            seed=splits.seed,
+            names=names,
+            form=splits.form,
+            queries=splits.queries,
+        )
+
     @property
     def name(self) -> str:
         """Such as few-shot-made-up."""
@@ -72,6 +70,9 @@ class FewShotTask:
     def settings(self) -> Sequence[str]:
         """The fourteen of Tab. 1; each of them with + and a name of CONTROLS is one too."""
         return tuple(SETTINGS)
+
+    def prepare(self, setting: str, numbers: Iterable[int]) -> None:
+        """Nothing: the words are there."""
 
     def limits(self, setting: str) -> AnswerLimits:
         """Greedy free text, one line."""
@@ -88,6 +89,10 @@ class FewShotTask:
     def score(self, parsed: str, target: str) -> float:
         """1 where the whole answer is the name, else 0 (facts 5.1)."""
         return float(parsed == bare(target))
+
+    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
 
     def episode(self, setting: str, number: int) -> Episode:
         """Classes, examples and queries of an episode; the same for every control and kind of name.

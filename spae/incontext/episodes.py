@@ -57,6 +57,10 @@ class Episode:
     number: int
     support_keys: tuple[str, ...]
     questions: tuple[Question, ...]
+    support_names: tuple[str, ...] = ()
+    """What the examples are called, where they are called something."""
+    names: tuple[str, ...] = ()
+    """What an answer may be, where there is a choice."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from spae.incontext.tasks.base import Task
 from spae.incontext.tasks.few_shot import CONTROLS, FewShotTask, NameKind
-from spae.incontext.tasks.labelled import LabelledSplits, LabelledWords
+from spae.incontext.tasks.labelled import LabelledPictures, LabelledSplits, LabelledWords, random_table, rows_by_label
 from spae.incontext.tasks.registry import LABELLED_TASKS, RELEASED_TASKS, TASKS
 from spae.incontext.tasks.released import PictureWords, ReleasedData
 
@@ -12,10 +12,13 @@ __all__ = [
     "RELEASED_TASKS",
     "TASKS",
     "FewShotTask",
+    "LabelledPictures",
     "LabelledSplits",
     "LabelledWords",
     "NameKind",
     "PictureWords",
     "ReleasedData",
     "Task",
+    "random_table",
+    "rows_by_label",
 ]

@@ -33,7 +33,7 @@ class Task(Protocol):
     def score(self, parsed: str, target: str) -> float:
         """From 0 to 1."""
 
-    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """By name, what is measured of all parsed answers and targets together, if anything."""
 
     def chance(self, setting: str) -> float | None:

@@ -15,8 +15,8 @@ from spae.data.order import random_generator
 from spae.incontext.episodes import Episode, Question
 from spae.incontext.language_model import AnswerLimits
 from spae.incontext.prompts import PROMPT_FORMS, SETTINGS, Example, Setting, classification_prompt
-from spae.incontext.tasks.labelled import LabelledSplits, LabelledWords
-from spae.incontext.text import bare
+from spae.incontext.tasks.labelled import LabelledPictures, LabelledSplits
+from spae.incontext.text import bare, one_line
 
 NameKind = Literal["real", "made-up", "other"]
 
@@ -40,8 +40,8 @@ class FewShotTask:
         queries: asked about of one support.
     """
 
-    support: LabelledWords
-    scored: LabelledWords
+    support: LabelledPictures
+    scored: LabelledPictures
     class_names: Mapping[int, str]
     seed: int = 0
     names: NameKind = "made-up"
@@ -90,7 +90,7 @@ class FewShotTask:
         """1 where the whole answer is the name, else 0 (facts 5.1)."""
         return float(parsed == bare(target))
 
-    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """Nothing."""
         return {}
 
@@ -112,10 +112,19 @@ class FewShotTask:
         questions = []
         for row in asked:
             target = names[int(self.scored.labels[row])]
-            text = target if control == "names-as-words" else self.scored.texts[row]
+            text = target if control == "names-as-words" else self._text(self.scored, row, control)
             prompt = classification_prompt(form, chosen, examples, told, text)
             questions.append(Question(self.scored.keys[row], prompt, target))
-        return Episode(number, tuple(self.support.keys[row] for row in rows), tuple(questions))
+        return Episode(
+            number,
+            tuple(self.support.keys[row] for row in rows),
+            tuple(questions),
+            support_names=tuple(example.name for example in examples),
+            names=tuple(map(one_line, told)),
+        )
+
+    def _text(self, pictures: LabelledPictures, row: int, control: str) -> str:
+        return pictures.text(row, random_table=control == "random-table")
 
     def _classes(self, ways: int, shots: int) -> list[int]:
         """Labels that both splits know and the support has enough examples of."""
@@ -145,7 +154,7 @@ class FewShotTask:
     def _examples(
         self, rows: Sequence[int], names: Mapping[int, str], control: str, draw: np.random.Generator
     ) -> list[Example]:
-        texts = [self.support.texts[row] for row in rows]
+        texts = [self._text(self.support, row, control) for row in rows]
         told = [names[int(self.support.labels[row])] for row in rows]
         if control:
             texts, told = CONTROLS[control](texts, told, draw)
@@ -178,5 +187,10 @@ CONTROLS: dict[str, _Change] = {
     "permuted-labels": lambda texts, names, draw: (texts, draw.permutation(names).tolist()),
     "shuffled-words": lambda texts, names, draw: (_deal_anew(texts, draw), names),
     "names-as-words": lambda texts, names, draw: (names, names),
+    "random-table": lambda texts, names, draw: (texts, names),
 }
-"""What is taken away from examples, by name; names-as-words gives instead: a ceiling."""
+"""What is taken away from examples, by name; names-as-words gives instead: a ceiling.
+
+With random-table every word, of examples and queries alike, is told as another one, by one permutation of the whole
+vocabulary: which words are equal stays, what they mean is gone.
+"""

@@ -105,7 +105,7 @@ class ReleasedTask(ABC):
         """Nothing, where answers are free text."""
         return None
 
-    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """Nothing, where a mean of scores tells all."""
         return {}
 

@@ -183,7 +183,7 @@ def ask_files(job: AskingJob, files: Iterable[EpisodeFile], answerers: Sequence[
 
 
 def _outcomes(job: AskingJob, files: Iterator[EpisodeFile], answerers: Sequence[Answerer]) -> Iterator[AskedFile]:
-    if len(answerers) == 1:
+    if len(answerers) <= 1:  # none where there is no file
         yield from (_outcome(job, file, answerers[0]) for file in files)
         return
     idle = queue.SimpleQueue[Answerer]()

@@ -122,7 +122,9 @@ def published_percents(task: str, setting: str) -> dict[str, float]:
     """What the paper prints for a setting, by system; nothing for one that it does not have."""
     table = TABLE_3 if task == "real-fast-vqa" else TABLE_1
     return {
-        row.system + (f", {row.layers} layers" if row.layers else ""): row.percents[setting]
+        row.system + ("" if row.layers is None else f", {row.layers} layer{'s' * (row.layers > 1)}"): row.percents[
+            setting
+        ]
         for row in table
         if setting in row.percents
     }

@@ -1,0 +1,107 @@
+"""What is asked of a server that goes wrong, of closed answers, and what is asked again."""
+
+import json
+
+import pytest
+from transformers import LlamaConfig
+
+from jobs.episodes.files import stored_footer
+from tests.completions_server import serving
+from tests.jobs.episodes.runs import SETTING, rows, run
+from tests.tiny_causal import SIZES, save_causal
+
+TASK = "few-shot-made-up"
+
+
+@pytest.fixture
+def server():
+    with serving() as state:
+        yield state
+
+
+def asked(server, *flags):
+    return ("--llm", server.url, "--llm-name", "tiny", "--retries", "0", "--concurrency", "1", *flags)
+
+
+def test_a_server_that_goes_wrong_costs_rows_with_reasons(folder, model, tmp_path, server, caplog):
+    server.faults = ["500", "", "not json", "empty", "long", "hang up", "", "late"]
+    assert run(folder, model, tmp_path, *asked(server, "--timeout", "0.5", "--episodes", "8", "--queries", "2")) == 1
+    found = rows(tmp_path)
+    assert len(found) == 16
+    reasons = list({row["prompt"]: row["error"] or "" for row in found}.values())  # the same prompt is asked once
+    assert [bool(reason) for reason in reasons[:8]] == [True, False, True, True, True, True, False, True]
+    assert not any(reasons[8:])
+    assert "InternalServerError" in reasons[0]
+    assert all(row["score"] == 0 and row["answer"] == "" for row in found if row["error"])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary[TASK][SETTING]["errors"] == sum(row["error"] is not None for row in found)
+    assert summary["protocol"]["llm_revision"] == "tiny"
+
+
+def test_only_what_has_no_answer_is_asked_again_and_only_if_wanted(folder, model, tmp_path, server):
+    server.faults = ["500"] * 2 + [""] * 60 + ["500"]
+    flags = asked(server, "--episodes", "50", "--queries", "2")
+    assert run(folder, model, tmp_path, *flags) == 1
+    files = sorted(tmp_path.rglob("*.parquet"))
+    before, server.requests = [path.stat().st_mtime_ns for path in files], []
+    assert run(folder, model, tmp_path, *flags) == 1, "the errors are still there"
+    assert server.requests == []
+    server.faults = ["500"]
+    assert run(folder, model, tmp_path, *flags, "--retry-errors") == 1
+    assert len(server.requests) == 3
+    assert run(folder, model, tmp_path, *flags, "--retry-errors") == 0
+    assert len(server.requests) == 4
+    assert [path.stat().st_mtime_ns != time_ns for path, time_ns in zip(files, before, strict=True)] == [True, True]
+    assert not any(row["error"] for row in rows(tmp_path))
+
+
+def test_more_episodes_ask_only_those_that_are_new(folder, model, tmp_path, server):
+    assert run(folder, model, tmp_path, *asked(server, "--episodes", "3")) == 0
+    first = len(server.requests)
+    assert run(folder, model, tmp_path, *asked(server, "--episodes", "5")) == 0
+    assert len(server.requests) == len({row["prompt"] for row in rows(tmp_path)})
+    assert first < len(server.requests)
+
+
+def test_a_server_that_says_it_is_another_model_is_recorded(folder, model, tmp_path, server):
+    server.model = "another"
+    assert run(folder, model, tmp_path, *asked(server)) == 0
+    assert stored_footer(str(tmp_path), TASK, SETTING)["llm_revision"] == "another"
+    assert run(folder, model, tmp_path, *asked(server, "--episodes", "30")) == 0, "what it said before bars nothing"
+
+
+def test_kept_answers_are_not_asked_twice(folder, model, tmp_path, server):
+    flags = asked(server, "--cache", tmp_path / "kept")
+    assert run(folder, model, tmp_path / "one", *flags) == 0
+    count = len(server.requests)
+    assert run(folder, model, tmp_path / "two", *flags) == 0
+    assert len(server.requests) == count
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+
+
+def test_closed_answers_are_names_and_said_to_be_closed(folder, model, tmp_path, caplog):
+    llm = save_causal(tmp_path / "llm", LlamaConfig(**SIZES))
+    flags = ("--llm", llm, "--layers", "1")
+    assert run(folder, model, tmp_path / "free", *flags) == 0
+    assert run(folder, model, tmp_path / "closed", *flags, "--closed") == 0
+    free, closed = rows(tmp_path / "free"), rows(tmp_path / "closed")
+    assert [row["prompt"] for row in free] == [row["prompt"] for row in closed]
+    for row in closed:
+        assert f"'{row['answer']}'" in row["prompt"].split("\n")[0], "one of those that the prompt tells"
+    assert not all(f"'{row['answer']}'" in row["prompt"].split("\n")[0] for row in free)
+    assert stored_footer(str(tmp_path / "closed"), TASK, SETTING)["closed"] is True
+    assert json.loads((tmp_path / "closed/summary.json").read_text())["protocol"]["closed"] is True
+    assert run(folder, model, tmp_path / "closed", *flags) == 2
+    assert "has closed True, and this run has None" in caplog.text
+    assert run(folder, model, tmp_path / "free", *flags, "--closed") == 2
+
+
+def test_closed_answers_of_a_server_are_checked(folder, model, tmp_path, server):
+    assert run(folder, model, tmp_path, *asked(server, "--closed")) == 1
+    assert all(row["error"].startswith("'OUTPUT:' came out, which is none of the allowed") for row in rows(tmp_path))
+
+
+def test_files_that_all_fail_end_the_run(folder, model, tmp_path, caplog):
+    (tmp_path / "few-shot-made-up").write_text("a file where a folder is wanted")
+    assert run(folder, model, tmp_path, "--episodes", "400", "--queries", "1") in (1, 2)
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -142,7 +142,7 @@ def make_plan(flags: IncontextFlags) -> Plan:
     compared = [place("--compare", other) for other in flags.compare]
     model = SPAE.from_pretrained(place_or_name("--model", flags.model), "cpu" if flags.workers else flags.device)
     task = make_task(flags, model)
-    run = EpisodesRun(output, task.name, _footer(flags, model))
+    run = EpisodesRun(output, task.name, _footer(flags, model) | task.provenance)
     todo, meaningless = list[EpisodeFile](), dict[str, str]()
     for setting in flags.chosen(task):
         missing = run.missing(setting, flags.episodes, retry_errors=flags.retry_errors)

@@ -35,6 +35,11 @@ class FolderWords:
         """Layers that the model has."""
         return self.model.depth
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the model."""
+        return self.model.fingerprint
+
     def read(self, pictures: Sequence[str], layers: int) -> list[str | MediaError]:
         """Of each picture its first layers as one line, or why it cannot be read; ValueError for layers there are not.
 

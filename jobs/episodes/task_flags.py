@@ -7,7 +7,7 @@ import tyro
 
 from jobs.episodes.folder_words import FolderWords
 from jobs.episodes.words import SplitWords
-from jobs.paths import place
+from jobs.paths import place, place_or_name
 from spae.data.records import load_class_names
 from spae.incontext.prompts import PROMPT_FORMS
 from spae.incontext.tasks import LABELLED_TASKS, RELEASED_TASKS, TASKS, LabelledSplits, ReleasedData, Task
@@ -36,6 +36,8 @@ class TaskFlags:
     """The same of --support-shards."""
     data: str | None = None
     """Folder of the released files and their pictures. For tasks on released files."""
+    baseline_model: str | None = None
+    """Model folder whose words the setting baseline tells, for tasks that compare layers."""
     settings: tuple[str, ...] = ("all",)
     """Columns of Tab. 1 such as 5-way-3-shot, all of them by default; with +permuted-labels, +shuffled-words,
     +random-table or +names-as-words a control."""
@@ -89,8 +91,14 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
     check_layers(flags.layers, model.depth)
     if flags.data is not None:
         folder = place("--data", flags.data)
-        words = FolderWords(model, folder, flags.batch)
-        data = ReleasedData(folder=folder, words=words, layers=flags.layers, seed=flags.seed, form=flags.form)
+        data = ReleasedData(
+            folder=folder,
+            words=FolderWords(model, folder, flags.batch),
+            layers=flags.layers,
+            seed=flags.seed,
+            form=flags.form,
+            baseline=_baseline(flags, model, folder),
+        )
         return RELEASED_TASKS[flags.task](data)
     shards = place("--shards", flags.shards or "")
     splits = LabelledSplits(
@@ -102,6 +110,13 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
         queries=flags.queries,
     )
     return LABELLED_TASKS[flags.task](splits)
+
+
+def _baseline(flags: TaskFlags, model: SPAE, folder: str) -> FolderWords | None:
+    if flags.baseline_model is None:
+        return None
+    baseline = SPAE.from_pretrained(place_or_name("--baseline-model", flags.baseline_model), model.device)
+    return FolderWords(baseline, folder, flags.batch)
 
 
 def _split(which: str, flags: TaskFlags, model: SPAE, shards: str, tokens: str | None) -> SplitWords:

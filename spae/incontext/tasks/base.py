@@ -1,7 +1,7 @@
 """What every task offers to `jobs.incontext`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from spae.incontext.episodes import Episode
 from spae.incontext.language_model import AnswerLimits
@@ -17,6 +17,10 @@ class Task(Protocol):
     @property
     def settings(self) -> Sequence[str]:
         """Its columns, such as 5-way-3-shot."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What makes its rows beside the flags, for the footer of its files."""
 
     def limits(self, setting: str) -> AnswerLimits:
         """How an answer is asked for."""

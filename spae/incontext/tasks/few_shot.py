@@ -7,7 +7,7 @@ of other things. Controls take away what an answer could be right by: a model th
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class FewShotTask:
     def settings(self) -> Sequence[str]:
         """The fourteen of Tab. 1; each of them with + and a name of CONTROLS is one too."""
         return tuple(SETTINGS)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
 
     def prepare(self, setting: str, numbers: Iterable[int]) -> None:
         """Nothing: the words are there."""

@@ -4,13 +4,16 @@ A task draws names of pictures and text alone; their words come from `PictureWor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from spae.data.media import MediaError
+from spae.data.order import random_generator
 from spae.incontext.episodes import Episode, Question
 from spae.incontext.language_model import AnswerLimits, Prompt
+
+Items = TypeVar("Items")
 
 
 class PictureWords(Protocol):
@@ -19,6 +22,10 @@ class PictureWords(Protocol):
     @property
     def depth(self) -> int:
         """Layers that the model has."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model."""
 
     def read(self, pictures: Sequence[str], layers: int) -> list[str | MediaError]:
         """Of each picture, a path below the data's folder, its first layers as one line, or why it cannot be read."""
@@ -34,6 +41,7 @@ class ReleasedData:
         layers: whose words are told.
         seed: of all episodes.
         form: wording of classification, a name of PROMPT_FORMS.
+        baseline: the same pictures as another model writes them, for tasks that compare.
     """
 
     folder: str
@@ -41,6 +49,7 @@ class ReleasedData:
     layers: int
     seed: int = 0
     form: str = "lqae"
+    baseline: PictureWords | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +79,18 @@ class ReleasedTask(ABC):
 
     Args:
         data: files, pictures and seed.
+        name: of the task.
     """
 
-    def __init__(self, data: ReleasedData) -> None:
-        self.data = data
+    def __init__(self, data: ReleasedData, name: str) -> None:
+        self.data, self.name = data, name
+        self._kept: dict[Any, Any] = {}
 
     @property
-    @abstractmethod
-    def name(self) -> str:
-        """As in `Task`."""
+    def provenance(self) -> Mapping[str, Any]:
+        """The baseline, where there is one."""
+        baseline = self.data.baseline
+        return {"baseline_fingerprint": baseline.fingerprint} if baseline else {}
 
     @property
     @abstractmethod
@@ -109,25 +121,38 @@ class ReleasedTask(ABC):
         """Nothing, where a mean of scores tells all."""
         return {}
 
-    def layers(self, setting: str) -> int:
-        """Layers whose words a setting tells."""
-        return self.data.layers
+    def words(self, setting: str) -> tuple[PictureWords, int]:
+        """Whose words a setting tells, and of how many layers."""
+        return self.data.words, self.data.layers
+
+    def kept(self, name: Hashable, read: Callable[[], Items]) -> Items:
+        """What was read of this name; read once."""
+        if name not in self._kept:
+            self._kept[name] = read()
+        return self._kept[name]
+
+    def place(self, name: str, number: int, count: int) -> int:
+        """Which of `count` questions comes at `number` in an order by the seed; ValueError where there are fewer."""
+        if number >= count:
+            raise ValueError(
+                f"{self.name} has {count} questions in {self.data.folder}; give --episodes {count} or less"
+            )
+        return int(random_generator(self.data.seed, 0, f"{name} order").permutation(count)[number])
 
     def prepare(self, setting: str, numbers: Iterable[int]) -> None:
         """Read the pictures of these episodes together."""
         drawn = (self.draw(setting, number).pictures for number in numbers)
         pictures = dict.fromkeys(picture for some in drawn for picture in some)
-        self.data.words.read(list(pictures), self.layers(setting))
+        words, layers = self.words(setting)
+        words.read(list(pictures), layers)
 
     def episode(self, setting: str, number: int) -> Episode:
         """The question of this number, or why it cannot be asked; ValueError as in `draw`."""
         draw = self.draw(setting, number)
-        texts, problems = list[str](), list[str]()
-        for picture, text in zip(draw.pictures, self.data.words.read(draw.pictures, self.layers(setting)), strict=True):
-            if isinstance(text, MediaError):
-                problems.append(f"picture {picture!r}: {text}")
-            else:
-                texts.append(text)
+        words, layers = self.words(setting)
+        read = dict(zip(draw.pictures, words.read(draw.pictures, layers), strict=True))
+        problems = [f"picture {name[:80]!r}: {text}" for name, text in read.items() if isinstance(text, MediaError)]
+        texts = [str(read[name]) for name in draw.pictures]
         prompt = Prompt("", "") if problems else draw.prompt(texts[:-1], texts[-1])
         question = Question(draw.query, prompt, draw.target, "; ".join(problems))
         return Episode(number, draw.support, (question,))

@@ -49,6 +49,11 @@ def save_digit(folder: Path, row: int) -> str:
     return path
 
 
+def digit_name(row: int) -> str:
+    """What one of sklearn's digits shows."""
+    return NAMES[_digits().target[row]]
+
+
 _digits = functools.cache(load_digits)
 
 

@@ -23,9 +23,14 @@ class FolderWords:
         model: the tokenizer.
         folder: by path or URL.
         batch: pictures of every pass of the model.
+
+    Raises:
+        ValueError: the model is one of clips.
     """
 
     def __init__(self, model: SPAE, folder: str, batch: int) -> None:
+        if len(model.config.input_size) != 2:
+            raise ValueError(f"input size {model.config.input_size} is of clips; pictures need a model of pictures")
         self.model, self.folder, self.batch = model, folder, batch
         self._writer = WordText(model.vocabulary)
         self._kept: dict[str, NDArray[np.int32] | MediaError] = {}
@@ -73,6 +78,9 @@ class FolderWords:
         path = PurePosixPath(picture)
         if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in picture:
             raise MediaError("not below the data's folder")
-        data = read_part(Place(self.folder, picture), 0, None, DEFAULT_LIMITS.bytes + 1)
+        try:
+            data = read_part(Place(self.folder, picture), 0, None, DEFAULT_LIMITS.bytes + 1)
+        except OSError as error:
+            raise MediaError("cannot be read", repr(error)) from error
         height, width = self.model.config.input_size
         return fit_image(decode_image(data), (height, width))

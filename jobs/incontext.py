@@ -142,7 +142,7 @@ def make_plan(flags: IncontextFlags) -> Plan:
     compared = [place("--compare", other) for other in flags.compare]
     model = SPAE.from_pretrained(place_or_name("--model", flags.model), "cpu" if flags.workers else flags.device)
     task = make_task(flags, model)
-    run = EpisodesRun(output, task.name, _footer(flags, model) | task.provenance)
+    run = EpisodesRun(output, task.name, {**_footer(flags, model), **task.provenance})
     todo, meaningless = list[EpisodeFile](), dict[str, str]()
     for setting in flags.chosen(task):
         missing = run.missing(setting, flags.episodes, retry_errors=flags.retry_errors)
@@ -153,6 +153,8 @@ def make_plan(flags: IncontextFlags) -> Plan:
         else:
             todo += missing
     settings = tuple(setting for setting in flags.chosen(task) if setting not in meaningless)
+    if not settings:
+        raise ValueError(f"no setting of {task.name} can be asked: {next(iter(meaningless.values()))}")
     for other in compared:
         require_pairable(run, settings, other)
     return Plan(model, AskingJob(run, task, flags.seed, flags.closed), settings, meaningless, todo)

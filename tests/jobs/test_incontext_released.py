@@ -126,6 +126,28 @@ def test_what_is_missing_is_named_before_anything_is_asked(model, tmp_path, task
     assert message in caplog.text
 
 
+def test_a_setting_without_its_file_is_told_and_the_others_are_asked(model, tmp_path, capsys, caplog):
+    save_inner_shots(tmp_path, "real_name_mi", 1, 5)
+    assert run("mini-imagenet-real", tmp_path, model, tmp_path / "output", "--episodes", 6) == 0
+    settings = {row["setting"] for row in read(tmp_path / "output", "mini-imagenet-real")}
+    assert settings == {setting for setting in SETTINGS if setting.startswith("5-way-1-shot")}
+    missing = "real_name_mi_shots_5_ways_2_all_questions.json: cannot be read"
+    assert missing in capsys.readouterr().out
+    flags = ("--episodes", 6, "--settings", "2-way-5-shot")
+    assert run("mini-imagenet-real", tmp_path, model, tmp_path / "output", *flags) == 2
+    assert missing in caplog.text
+
+
+def test_closed_answers_are_the_names_or_there_are_none(model, tmp_path, caplog):
+    save_coco_qa(tmp_path)
+    flags = ("--episodes", 5, "--settings", "2-layers", "--closed")
+    assert run("coco-qa", tmp_path, model, tmp_path / "closed", *flags) == 0
+    assert all(row["answer"].startswith("thing") for row in read(tmp_path / "closed", "coco-qa"))
+    save_captions(tmp_path)
+    assert run("coco-captions", tmp_path, model, tmp_path / "closed", *flags) == 2
+    assert "answers to coco-captions are free text" in caplog.text
+
+
 def test_more_episodes_than_there_are_questions_is_an_error(model, tmp_path, caplog):
     save_coco_qa(tmp_path)
     assert run("coco-qa", tmp_path, model, tmp_path / "output", "--episodes", 13) == 2

@@ -9,7 +9,7 @@ replaced by `caption_words`: lower case, no punctuation. A row's score is the BL
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,7 +51,7 @@ class CocoCaptions(LayerSweep):
         """BLEU-1 of this caption alone, against the lines of the target."""
         return corpus_scores([(parsed, target)])["BLEU-1"]
 
-    def corpus_scores(self, answers: Sequence[tuple[str, str]]) -> Mapping[str, float]:
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """CIDEr (from 0 to 10, word weights from the targets of all answers) and BLEU-1 to 4 (from 0 to 1)."""
         return corpus_scores(answers)
 
@@ -108,7 +108,7 @@ def caption_words(caption: str) -> str:
     return " ".join(_WORD.findall(caption.lower()))
 
 
-def corpus_scores(answers: Sequence[tuple[str, str]]) -> dict[str, float]:
+def corpus_scores(answers: Iterable[tuple[str, str]]) -> dict[str, float]:
     """CIDEr and BLEU-1 to 4 of captions, each with its references, a line each.
 
     ValueError where the package that measures is missing.
@@ -118,8 +118,10 @@ def corpus_scores(answers: Sequence[tuple[str, str]]) -> dict[str, float]:
         from pycocoevalcap.cider.cider import Cider
     except ModuleNotFoundError as error:
         raise ValueError(f"captions are scored by pycocoevalcap: pip install 'spae[captions]' ({error})") from error
-    said = {number: [caption_words(caption)] for number, (caption, _) in enumerate(answers)}
-    right = {number: list(map(caption_words, lines.split("\n"))) for number, (_, lines) in enumerate(answers)}
+    said, right = dict[int, list[str]](), dict[int, list[str]]()
+    for number, (caption, lines) in enumerate(answers):
+        said[number] = [caption_words(caption)]
+        right[number] = [caption_words(line) for line in lines.split("\n")]
     bleu, _ = Bleu(4).compute_score(right, said, verbose=0)
     cider, _ = Cider().compute_score(right, said)
     return {"CIDEr": float(cider), **{f"BLEU-{order}": float(value) for order, value in enumerate(bleu, 1)}}

@@ -15,6 +15,7 @@ from spae.incontext.tasks.layer_sweep import LayerSweep
 from spae.incontext.tasks.released import Draw
 from spae.incontext.tasks.released_files import checked_text, read_file
 from spae.incontext.tasks.vqa_answers import normalised_answer
+from spae.incontext.text import one_line
 
 WAYS = 10
 _PICTURES = {"train": "train2014/COCO_train2014_{:012d}.jpg", "test": "val2014/COCO_val2014_{:012d}.jpg"}
@@ -64,6 +65,8 @@ class CocoQa(LayerSweep):
                 text,
                 query.question,
             ),
+            support_names=tuple(one_line(example.answer) for example in shown),
+            names=tuple(one_line(example.answer) for example in shown),
         )
 
     @cached_property

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spae.incontext.tasks.released_files import read_items, text_of
+from spae.incontext.text import one_line
 
 _NAMED = re.compile(r"\s*this is (?:an? )?(.+?)\.?\s*", re.IGNORECASE | re.DOTALL)
 
@@ -45,4 +46,4 @@ def read_inner_shots(folder: str, name: str, shots: int, ways: int) -> Sequence[
 def name_in(caption: str) -> str:
     """What "This is a lion" calls the picture; a text of another form as it is."""
     named = _NAMED.fullmatch(caption)
-    return named[1] if named else caption.strip()
+    return one_line(named[1] if named else caption)

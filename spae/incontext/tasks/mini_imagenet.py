@@ -57,6 +57,8 @@ class MiniImageNet(ReleasedTask):
             query=item.question_picture,
             target=item.answer,
             prompt=_prompt(item, chosen, self.data.form),
+            support_names=item.names,
+            names=tuple(dict.fromkeys(item.names)),
         )
 
 

@@ -61,12 +61,16 @@ class Draw:
         query: the picture asked about.
         target: the right answer.
         prompt: of the words of the support's pictures and of the query's.
+        support_names: what the examples are called, where they are called something.
+        names: what an answer may be, where there is a choice.
     """
 
     support: tuple[str, ...]
     query: str
     target: str
     prompt: Callable[[Sequence[str], str], Prompt]
+    support_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -155,4 +159,4 @@ class ReleasedTask(ABC):
         texts = [str(read[name]) for name in draw.pictures]
         prompt = Prompt("", "") if problems else draw.prompt(texts[:-1], texts[-1])
         question = Question(draw.query, prompt, draw.target, "; ".join(problems))
-        return Episode(number, draw.support, (question,))
+        return Episode(number, draw.support, (question,), draw.support_names, draw.names)

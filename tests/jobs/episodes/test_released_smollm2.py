@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from jobs.episodes.asking import AskingJob, EpisodeFile
+from jobs.episodes.asking import AskingJob, PromptReader
+from jobs.episodes.files import EpisodeFile, EpisodesRun
 from spae.incontext import TransformersModel
 from spae.incontext.tasks import RELEASED_TASKS, ReleasedData
 from tests import released_data
@@ -33,7 +34,8 @@ def model():
 
 def ask(model, folder, task, setting, episodes):
     made = RELEASED_TASKS[task](ReleasedData(folder=str(folder), words=Named(), layers=2))
-    return AskingJob(made, str(folder / "output"), 0, {}).ask(EpisodeFile(setting, 0, 0, episodes), model)
+    job = AskingJob(EpisodesRun(str(folder / "output"), task, {"llm_revision": "real"}), made, 0)
+    return job.ask(EpisodeFile(setting, 0, 0, episodes), PromptReader(model))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import time
 
 import psutil
 import pytest
-import ray
 from transformers import LlamaConfig
 
-from jobs.cluster import connect
+from jobs.cluster import lend_cluster
 from tests.completions_server import serving
 from tests.jobs.conftest import submit
 from tests.jobs.episodes.runs import arguments, rows, run
@@ -23,9 +22,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster():
-    connect("local", num_cpus=3)
-    yield
-    ray.shutdown()
+    """The variables that lead another process to it."""
+    with lend_cluster(num_cpus=3) as environment:
+        yield {**os.environ, **environment}
 
 
 def test_any_number_of_workers_gives_the_same_rows(folder, model, cluster, tmp_path):
@@ -67,13 +66,13 @@ def test_a_worker_that_is_killed_asks_again_from_another_process(folder, model, 
     assert asked > len({row["prompt"] for row in found}), "what was under way was asked again"
 
 
-def test_a_killed_run_is_continued(folder, model, tmp_path):
+def test_a_killed_run_is_continued(folder, model, cluster, tmp_path):
     with serving() as server:
         server.faults = ["slow"] * 2_000
         flags = ("--llm", server.url, "--llm-name", "tiny", "--workers", "2", "--concurrency", "4", "--queries", "1")
         whole = arguments(folder, model, tmp_path / "cut", *flags, "--episodes", "200")
         command = [sys.executable, "-m", "jobs.incontext", *whole]
-        process = subprocess.Popen(command, start_new_session=True)
+        process = subprocess.Popen(command, env=cluster, start_new_session=True)
         deadline = time.monotonic() + 200
         while len(list(tmp_path.rglob("*.parquet"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -82,7 +81,7 @@ def test_a_killed_run_is_continued(folder, model, tmp_path):
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
         assert 2 <= len(before) < 8, "the kill came too late to show anything"
         server.faults = []
-        assert subprocess.run(command, check=False).returncode == 0
+        assert subprocess.run(command, env=cluster, check=False).returncode == 0
         assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
         assert run(folder, model, tmp_path / "whole", *flags, "--workers", "0", "--episodes", "200") == 0
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")

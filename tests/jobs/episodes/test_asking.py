@@ -1,6 +1,7 @@
 """What is asked of a server that goes wrong, of closed answers, and what is asked again."""
 
 import json
+import tracemalloc
 
 import pytest
 from transformers import LlamaConfig
@@ -105,3 +106,17 @@ def test_files_that_all_fail_end_the_run(folder, model, tmp_path, caplog):
     (tmp_path / "few-shot-made-up").write_text("a file where a folder is wanted")
     assert run(folder, model, tmp_path, "--episodes", "400", "--queries", "1") in (1, 2)
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_episodes(folder, model, tmp_path):
+    """Rows of 350 more episodes would take 7 MB; what is kept of them is their files' names."""
+    assert run(folder, model, tmp_path / "first", "--episodes", "25") == 0
+    tracemalloc.start()
+    peaks = []
+    for episodes in (50, 400):
+        tracemalloc.reset_peak()
+        assert run(folder, model, tmp_path / str(episodes), "--episodes", episodes) == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1e6

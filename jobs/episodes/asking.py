@@ -18,6 +18,7 @@ from jobs.retries import persistently
 from spae.incontext.episodes import Episode, EpisodeRow, Question, read_episodes, write_episodes
 from spae.incontext.language_model import Answer, AnswerLimits, LanguageModel
 from spae.incontext.tasks import Task
+from spae.incontext.text import one_line
 
 _CLOSED_TOKENS = 64  # a name takes fewer; what the paper allows is meant for free text
 _FAILURES_IN_A_ROW = 8  # files after which the trouble is not theirs
@@ -88,7 +89,7 @@ class AskingJob:
         limits = self.task.limits(setting)
         if not self.closed:
             return limits
-        return replace(limits, allowed=names, most_tokens=max(limits.most_tokens, _CLOSED_TOKENS))
+        return replace(limits, allowed=tuple(map(one_line, names)), most_tokens=max(limits.most_tokens, _CLOSED_TOKENS))
 
     def ask(self, file: EpisodeFile, answerer: Answerer) -> list[EpisodeRow]:
         """Publish the rows of a file; asks what it does not hold yet, or holds as errors."""
@@ -101,7 +102,7 @@ class AskingJob:
         for one, answer in self._answers(file.setting, [one for one in asked if one.place not in rows], answerer):
             rows[one.place] = self._row(file.setting, one, answer)
         made = [rows[one.place] for one in asked]
-        revision = self.run.footer["llm_revision"] or answerer.revision  # a server's is known once it has answered
+        revision = self.run.footer.get("llm_revision") or answerer.revision  # a server's is known once it has answered
         footer = {**self.run.footer, "llm_revision": revision, "episodes": len(episodes)}
         persistently("publishing episodes", lambda: write_episodes(self.run.url(file), made, footer))
         return made

@@ -6,9 +6,11 @@ import tracemalloc
 import pytest
 from transformers import LlamaConfig
 
+from jobs import incontext
 from jobs.episodes.files import stored_footer
 from tests.completions_server import serving
 from tests.jobs.episodes.runs import SETTING, rows, run
+from tests.released_data import save_captions, save_inner_shots
 from tests.tiny_causal import SIZES, save_causal
 
 TASK = "few-shot-made-up"
@@ -120,3 +122,33 @@ def test_memory_does_not_grow_with_episodes(folder, model, tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
     assert peaks[1] < peaks[0] + 1e6
+
+
+def released(task, data, model, output, *flags):
+    places = {"--model": model, "--data": data, "--output": output, "--task": task, "--llm": "nearest-context"}
+    return incontext.main([str(part) for pair in places.items() for part in pair] + list(flags))
+
+
+def test_closed_answers_mean_nothing_where_there_are_no_names(model, tmp_path, caplog):
+    save_captions(tmp_path)
+    assert released("coco-captions", tmp_path, model, tmp_path / "output", "--episodes", "2", "--closed") == 2
+    assert "--closed: answers to coco-captions are free text" in caplog.text
+    assert not (tmp_path / "output").exists()
+
+
+def test_closed_answers_to_released_questions_are_their_names(model, tmp_path):
+    save_inner_shots(tmp_path, "real_name_mi", 1, 2, questions=6)
+    flags = ("--episodes", "6", "--closed", "--settings", SETTING)
+    assert released("mini-imagenet-real", tmp_path, model, tmp_path / "output", *flags) == 0
+    assert len(rows(tmp_path / "output")) == 6
+    assert json.loads((tmp_path / "output/summary.json").read_text())["protocol"]["closed"] is True
+
+
+def test_places_that_a_submitted_job_cannot_find_are_refused(folder, model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for flag in ("--output", "--shards", "--support-shards", "--tokens", "--compare"):
+        assert run(folder, model, tmp_path, flag, "runs/incontext") == 2
+        assert f"{flag} runs/incontext is relative" in caplog.text
+    with serving() as server:
+        assert run(folder, model, tmp_path, *asked(server, "--cache", "kept")) == 2
+    assert "--cache kept is relative" in caplog.text

@@ -232,15 +232,22 @@ def _show_plan(plan: Plan, flags: IncontextFlags) -> None:
 
 def _report(plan: Plan, flags: IncontextFlags) -> int:
     job, run = plan.job, plan.job.run
-    reports: dict[str, Any] = {setting: {"n/a": reason} for setting, reason in plan.meaningless.items()}
+    reports: dict[str, Any] = {}
+    missing = dict(plan.meaningless)
     errors, footer = 0, run.footer
     for setting in plan.settings:
-        found = report_setting(run, job.task, setting, flags.episodes, plan.settings, flags.compare)
+        try:
+            found = report_setting(run, job.task, setting, flags.episodes, plan.settings, flags.compare)
+        except ValueError as error:  # its files have all failed
+            missing[setting] = str(error)
+            continue
         errors += found.summary.errors
         reports[setting] = found.document()
         sys.stdout.write("".join(f"{line}\n" for line in found.lines()))
         footer = stored_footer(run.output, run.task, setting) or footer
-    sys.stdout.write("".join(f"{setting:44} n/a: {reason}\n" for setting, reason in plan.meaningless.items()))
+    for setting, reason in missing.items():
+        reports[setting] = {"n/a": reason}
+        sys.stdout.write(f"{setting:44} n/a: {reason}\n")
     document = {"protocol": {**footer, **dataclasses.asdict(flags)}, run.task: reports}
     publish(join(run.output, "summary.json"), json.dumps(document, indent=1).encode())
     logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, join(run.output, "summary.json"))

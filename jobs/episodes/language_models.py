@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from spae.incontext.endpoint import EndpointSettings
 
 _ATTEMPTS = 3  # further ones at the questions over which a worker died
+_QUIET = {"env_vars": {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}}  # Ray would tell bars line by line
 _PATIENCE = 1_800.0  # seconds for a cluster to have its first nodes
 
 
@@ -89,7 +90,8 @@ class ModelWorker:
 
     def __init__(self, place: ModelPlace, cpus: float) -> None:
         self.revision = ""
-        self._actor: Any = _ModelActor.options(num_cpus=cpus, num_gpus=place.gpus).remote(place)  # type: ignore[attr-defined]
+        options = {"num_cpus": cpus, "num_gpus": place.gpus, "runtime_env": _QUIET}
+        self._actor: Any = _ModelActor.options(**options).remote(place)  # type: ignore[attr-defined]
 
     def answer(self, asked: Sequence[AskedQuestion], limits: AnswerLimits) -> list[Answer]:
         """The model's answers; RayError where workers die over these questions again and again."""

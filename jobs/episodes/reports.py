@@ -75,7 +75,7 @@ def report_setting(
         setting: whose.
         episodes: the first so many.
         chosen: settings that ran; a control is paired with its plain setting, if that is one of them.
-        compared: folders of other runs to pair with.
+        compared: folders of other runs to pair with, where they hold this setting.
 
     Raises:
         ValueError: no file stands.
@@ -84,7 +84,8 @@ def report_setting(
     def scores(output: str, of: str) -> Iterator[ScoredQuery]:
         return stored_scores(output, run.task, of, episodes)
 
-    twins = {other: (other, setting) for other in compared}
+    holding = [other for other in compared if stored_footer(other, run.task, setting) is not None]
+    twins = {other: (other, setting) for other in holding}
     plain = setting.partition("+")[0]
     if plain != setting and plain in chosen:
         twins = {plain: (run.output, plain), **twins}

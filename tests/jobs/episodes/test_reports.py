@@ -4,10 +4,13 @@ import json
 import logging
 
 import pytest
+from transformers import LlamaConfig
 
 from jobs.episodes.reports import published_percents
+from spae.data.records import ClassName, save_classes
 from tests.completions_server import serving
-from tests.jobs.episodes.runs import SETTING, rows, run
+from tests.jobs.episodes.runs import SETTING, rows, run, save_splits
+from tests.tiny_causal import SIZES, save_causal
 
 TASK = "few-shot-made-up"
 PERMUTED = f"{SETTING}+permuted-labels"
@@ -43,6 +46,8 @@ def test_systems_are_compared_on_the_questions_of_both(folder, model, tmp_path, 
     assert [paired[str(other)]["n"] for other in others] == [48, 24]
     assert paired[str(others[0])]["mean"] == 0
     assert f"  minus {others[0]}: +0.0 points" in capsys.readouterr().out
+    assert run(folder, model, tmp_path / "own", "--settings", SETTING, "2-way-3-shot", "--compare", others[0]) == 0
+    assert "paired" not in summary(tmp_path / "own")["2-way-3-shot"]
     assert (
         run(folder, model, tmp_path / "own", "--episodes", "6", "--settings", "2-way-3-shot", "--compare", others[0])
         == 2
@@ -71,6 +76,21 @@ def test_settings_that_mean_nothing_are_told_where_all_are_asked(folder, model, 
     assert {setting for setting, one in found.items() if "n/a" in one} == {name for name in found if name[0] == "5"}
     assert found["5-way-1-shot"]["n/a"].startswith("3 classes have a name")
     assert capsys.readouterr().out.count("n/a: 3 classes") == 7
+
+
+def test_a_setting_whose_files_all_fail_is_told_with_the_others(model, tmp_path, caplog, capsys):
+    """A class whose name takes more tokens than any closed answer."""
+    llm = save_causal(tmp_path / "llm", LlamaConfig(**SIZES))
+    folder = save_splits(tmp_path)
+    for split in ("train", "test"):
+        save_classes(str(folder / split), [ClassName(label, str(label) * 200) for label in range(3)])
+    flags = ("--llm", llm, "--task", "few-shot-real", "--layers", "1", "--episodes", "2", "--closed")
+    assert run(folder, model, tmp_path / "out", *flags) == 1
+    assert "gets no rows: the allowed answer" in caplog.text
+    assert json.loads((tmp_path / "out/summary.json").read_text())["few-shot-real"] == {
+        SETTING: {"n/a": "no rows to summarise; ask at least one episode"}
+    }
+    assert f"{SETTING:44} n/a: no rows" in capsys.readouterr().out
 
 
 def test_a_dry_run_estimates_what_the_run_then_takes(folder, model, tmp_path, caplog, capsys):

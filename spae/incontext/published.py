@@ -117,9 +117,14 @@ FIGURE_3_SETTINGS = tuple(name for name, setting in SETTINGS.items() if setting.
 
 _ABLATION = {1: 52.0, 2: 64.2, 3: 65.1, 4: 58.5, 5: 46.3}  # Tab. 4's accuracy, which is 5-way 1-shot
 
-FIGURE_3 = {
-    setting: {row.layers: row.percents[setting] for row in TABLE_1 if row.system == "SPAE_PaLM" and row.layers}
-    | (_ABLATION if setting == "5-way-1-shot" else {})
-    for setting in FIGURE_3_SETTINGS
-}
-"""Percent by setting and layers, SPAE_PaLM: the figure has no numbers, so these are those of Tab. 1 and Tab. 4."""
+
+def _layers_row(layers: int) -> PublishedRow:
+    percents = {"5-way-1-shot": _ABLATION[layers]}
+    for row in TABLE_1:
+        if (row.system, row.layers) == ("SPAE_PaLM", layers):
+            percents = {name: row.percents[name] for name in FIGURE_3_SETTINGS}
+    return PublishedRow(system="SPAE_PaLM", language_model=PALM, layers=layers, percents=percents, averages={})
+
+
+FIGURE_3 = tuple(_layers_row(layers) for layers in _ABLATION)
+"""Accuracy against layers: the figure has no numbers, so these are those of Tab. 1 and Tab. 4."""

@@ -75,6 +75,8 @@ class IncontextFlags(TaskFlags):
     """Of a million tokens, for the estimate."""
     compare: tuple[str, ...] = ()
     """Outputs of other runs that asked the same questions: the paired difference to each is told."""
+    skip_impossible: bool = False
+    """Settings that cannot be asked are n/a with the reason, as with --settings all, and no error."""
     retry_errors: bool = False
     """Ask again what has no answer."""
     dry_run: bool = False
@@ -147,7 +149,7 @@ def make_plan(flags: IncontextFlags) -> Plan:
     for setting in flags.chosen(task):
         missing = run.missing(setting, flags.episodes, retry_errors=flags.retry_errors)
         if missing and (reason := _objection(flags, task, setting)):
-            if not flags.everything:
+            if not (flags.everything or flags.skip_impossible):
                 raise ValueError(reason)
             meaningless[setting] = reason
         else:

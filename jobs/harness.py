@@ -69,7 +69,8 @@ def _settings(flags: HarnessFlags, task: Task) -> list[str]:
     found = []
     for setting in flags.chosen(task):
         try:
-            task.episode(setting, 0)
+            for number in (0, flags.episodes - 1):
+                task.episode(setting, number)
         except ValueError as error:
             if not flags.everything:
                 raise

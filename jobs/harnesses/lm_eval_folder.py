@@ -62,7 +62,8 @@ def write_task_folder(
 ) -> QuestionCounts:
     """Write the folder, the group last; the same arguments give the same bytes.
 
-    ValueError where a folder stands there that other arguments made, and for a task that scores otherwise than 0 or 1.
+    ValueError for a task that scores by more than an exact match, a setting without any question that can be asked, and
+    a folder that other arguments made.
     """
     if task.name not in COMPARED_AS:
         raise ValueError(
@@ -79,6 +80,8 @@ def write_task_folder(
         questions = [question for number in range(episodes) for question in _questions(task, setting, number)]
         asked, failed = (_lines(one for one in questions if ("error" in one) == wrong) for wrong in (False, True))
         _put(join(folder, f"{name}.jsonl"), asked)
+        if not asked:
+            raise ValueError(f"no question of {setting} can be asked, the first because: {questions[0]['error']}")
         if failed:
             _put(join(folder, f"{name}.errors.jsonl"), failed)
         _put(join(folder, f"{name}.yaml"), _setting(name, task.limits(setting), {**protocol, "setting": setting}))
@@ -156,4 +159,6 @@ def _put(url: str, content: bytes) -> None:
 
 def _check(url: str, content: bytes) -> None:
     if read_bytes(url) not in (None, content):
-        raise ValueError(f"{url} was made with other flags; give another --output, or delete its folder")
+        raise ValueError(
+            f"{url} was made with other flags or by another version; give another --output, or delete its folder"
+        )

@@ -123,7 +123,7 @@ def test_the_same_questions_are_the_same_bytes_and_a_cut_run_is_made_whole(tmp_p
 def test_a_folder_of_other_questions_is_refused_and_stays(tmp_path, other):
     written(tmp_path, few_shot(), SETTINGS, 2)
     made = content(tmp_path)
-    with pytest.raises(ValueError, match="made with other flags; give another --output"):
+    with pytest.raises(ValueError, match="made with other flags or by another version; give another --output"):
         written(tmp_path, *other)
     assert content(tmp_path) == made
 
@@ -151,15 +151,23 @@ def test_questions_that_cannot_be_asked_are_kept_apart(tmp_path):
     assert len((tmp_path / "spae_few_shot_made_up_2_way_1_shot.jsonl").read_text().splitlines()) == 16
 
 
+def test_a_setting_without_any_question_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no question of 2-way-1-shot can be asked, the first because: no picture"):
+        written(tmp_path, Half(few_shot(), every=1), ["2-way-1-shot"], 4)
+
+
 class Half:
     """A task, every second question of which cannot be asked."""
 
-    def __init__(self, task):
+    def __init__(self, task, every=2):
+        self.every = every
         self.task, self.name, self.limits, self.prepare = task, task.name, task.limits, task.prepare
 
     def episode(self, setting, number):
         episode = self.task.episode(setting, number)
-        questions = [replace(one, error="no picture" if row % 2 else "") for row, one in enumerate(episode.questions)]
+        questions = [
+            replace(one, error="" if row % self.every else "no picture") for row, one in enumerate(episode.questions)
+        ]
         return replace(episode, questions=tuple(questions))
 
 

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "episodes": flags.episodes,
             "seed": flags.seed,
             "code_version": __version__,
+            **task.provenance,
         }
         counts = write_task_folder(output, task, _settings(flags, task), flags.episodes, protocol)
     except (ValueError, OSError, RuntimeError) as error:

@@ -22,6 +22,7 @@ from spae.data.publishing import join, publish, read_bytes
 from spae.incontext.language_model import AnswerLimits
 from spae.incontext.plain_text import bare
 from spae.incontext.tasks import Task
+from spae.incontext.tasks.vqa_answers import normalised_answer
 
 _SCORING = '''
 
@@ -44,6 +45,8 @@ def exact_match(query, answers):
 
 COMPARED_AS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("few-shot-real", "few-shot-made-up", "few-shot-other"), bare),
+    **dict.fromkeys(("mini-imagenet-real", "mini-imagenet-made-up"), bare),
+    **dict.fromkeys(("real-fast-vqa", "coco-qa"), normalised_answer),
 }
 """By task, what both an answer and its target are made: it scores 1 where they are equal then, else 0. Each of these
 functions stands in a module that needs nothing but the standard library."""

@@ -1,6 +1,5 @@
 """Tab. 1: few-shot classification on mini-ImageNet (section 4.2)."""
 
-import math
 from dataclasses import dataclass
 
 from jobs.reproductions.base import Cell, Document, Run
@@ -23,7 +22,7 @@ class AveragedTable(UnderstandingTable):
         return [*cells, *(self._mean(run, ways, cells) for ways in (2, 5))]
 
     def _mean(self, run: Run, ways: int, cells: list[Cell]) -> Cell:
-        """The settings' episodes are drawn apart from each other, so that their errors add up in squares."""
+        """Settings may be about the same questions, so that their errors add up: the interval is at least wide enough."""
         published = {row.system: row.averages[ways] for row in self.published if row.layers == run.layers}
         name = f"mean of {ways}-way settings"
         members = [cell for cell in cells if SETTINGS[cell.column].ways == ways]
@@ -31,7 +30,7 @@ class AveragedTable(UnderstandingTable):
         if len(values) < len(members):
             return Cell(row=run.row, column=name, reason="not all settings have a figure", published=published)
         mean = sum(values) / len(values)
-        reach = math.sqrt(sum(cell.reach**2 for cell in members)) / len(values)
+        reach = sum(cell.reach for cell in members) / len(values)
         count = sum(cell.count for cell in members)
         return Cell(
             row=run.row,

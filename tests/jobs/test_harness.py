@@ -197,7 +197,7 @@ def test_lm_eval_gets_the_accuracy_of_smollm2_that_we_get(flags, tmp_path):
     command += ["--model_args", f"pretrained={tmp_path / 'smollm2'},gguf_file=smollm2.gguf,dtype=float32"]
     command += ["--include_path", tmp_path / "made", "--tasks", "spae_few_shot_made_up"]
     command += ["--output_path", tmp_path / "theirs", "--log_samples"]
-    subprocess.run(command, check=True, cwd=tmp_path, timeout=600)
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=1800)
     summary = json.loads((tmp_path / "ours" / "summary.json").read_text())["few-shot-made-up"]
     scores = []
     for setting, score in summary.items():

@@ -38,6 +38,7 @@ FIGURE = LayersFigure(
     labelled_task=tab1.TABLE.labelled_task,
     published=FIGURE_3,
     pictures=tab1.PICTURES,
+    task=tab1.TASK,
     prompt=tab1.PROMPT,
     questions=tab1.QUESTIONS,
     notes=(

@@ -8,6 +8,7 @@ from spae.incontext.prompts import SETTINGS
 from spae.incontext.published import TABLE_1
 
 PICTURES = "mini-ImageNet's test classes, in the episodes that Frozen released"
+TASK = "classes by their own names"
 PROMPT = "LQAE's (SPAE_GPT), Frozen's (SPAE_PaLM)"
 QUESTIONS = "up to 2,500, one an episode"
 
@@ -22,7 +23,7 @@ class AveragedTable(UnderstandingTable):
         return [*cells, *(self._mean(run, ways, cells) for ways in (2, 5))]
 
     def _mean(self, run: Run, ways: int, cells: list[Cell]) -> Cell:
-        """Settings may be about the same questions, so that their errors add up: the interval is at least wide enough."""
+        """Settings may be about the same questions and err together: the interval is at least wide enough."""
         published = {row.system: row.averages[ways] for row in self.published if row.layers == run.layers}
         name = f"mean of {ways}-way settings"
         members = [cell for cell in cells if SETTINGS[cell.column].ways == ways]
@@ -51,6 +52,7 @@ TABLE = AveragedTable(
     labelled_task="few-shot-real",
     published=[row for row in TABLE_1 if row.system.startswith("SPAE")],
     pictures=PICTURES,
+    task=TASK,
     prompt=PROMPT,
     questions=QUESTIONS,
 )

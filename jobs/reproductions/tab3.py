@@ -11,6 +11,7 @@ TABLE = UnderstandingTable(
     labelled_task=None,
     published=[row for row in TABLE_3 if row.system.startswith("SPAE")],
     pictures="two ImageNet classes and a Visual Genome picture of both, in the episodes that Frozen released",
+    task="questions about classes that were introduced by their own names",
     prompt="C: words, Q: question, A: answer",
     questions="all released",
     notes=(*UnderstandingTable.notes, "Our copy of the paper does not say how many layers it took here."),

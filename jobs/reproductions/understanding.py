@@ -24,7 +24,7 @@ class UnderstandingTable:
         released_task: on the files that the paper took.
         labelled_task: the same on any labelled pictures; None where there is none.
         published: what the paper prints; a row without layers stands beside all.
-        pictures, prompt, questions: of the paper.
+        pictures, task, prompt, questions: of the paper.
     """
 
     title: str
@@ -34,6 +34,7 @@ class UnderstandingTable:
     labelled_task: str | None
     published: Sequence[PublishedRow]
     pictures: str
+    task: str
     prompt: str
     questions: str
     unit: str = "%"
@@ -46,7 +47,7 @@ class UnderstandingTable:
             "pictures": self.pictures,
             "tokenizer": "trained on ImageNet at 128 x 128, words of GPT (SPAE_GPT) or PaLM 2 (SPAE_PaLM)",
             "language model": f"{GPT} (SPAE_GPT), {PALM} (SPAE_PaLM)",
-            "task": "classes by their own names",
+            "task": self.task,
             "prompt": self.prompt,
             "questions a setting": self.questions,
             "answers": "greedy free text",

@@ -101,7 +101,7 @@ def _measure(run: Run, output: str, handed: Sequence[str], dry_run: bool) -> Mea
     if not dry_run:
         delete(document)  # of another table, which would stand for this one where the command leaves none
     arguments = [*run.flags, "--settings", *run.settings, "--output", folder, *handed]
-    logger.info("%s: python -m %s %s", run.row, run.module, shlex.join(arguments))
+    logger.info("python -m %s %s", run.module, shlex.join(arguments))
     said.addHandler(errors)
     try:
         status = int(importlib.import_module(run.module).main(arguments))

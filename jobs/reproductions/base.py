@@ -12,7 +12,7 @@ class Cell:
     """A figure of ours beside the paper's.
 
     Attributes:
-        row, column: where it stands.
+        layers, column: where it stands.
         value: in the table's unit; None where it could not be made.
         low, high: its 95% interval.
         count: of what it was measured on.
@@ -20,7 +20,7 @@ class Cell:
         published: the paper's figures for it, by system.
     """
 
-    row: str
+    layers: int
     column: str
     value: float | None = None
     low: float | None = None
@@ -62,11 +62,6 @@ class Run:
     document: str
     flags: tuple[str, ...]
     settings: tuple[str, ...]
-
-    @property
-    def row(self) -> str:
-        """Such as 2 layers."""
-        return f"{self.layers} layer{'s' if self.layers > 1 else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)

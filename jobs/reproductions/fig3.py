@@ -19,8 +19,7 @@ class LayersFigure(UnderstandingTable):
         measured: dict[str, list[MeasuredPoint]] = {setting: [] for setting in self.settings}
         for cell in cells:
             if cell.value is not None and cell.low is not None and cell.high is not None:
-                layers = int(cell.row.split()[0])
-                measured[cell.column].append(MeasuredPoint(layers, cell.value, cell.low, cell.high))
+                measured[cell.column].append(MeasuredPoint(cell.layers, cell.value, cell.low, cell.high))
         printed = {
             setting: {
                 row.layers: row.percents[setting] for row in self.published if row.layers and setting in row.percents

@@ -27,8 +27,9 @@ def as_markdown(reproduction: Reproduction, cells: Sequence[Cell], here: Mapping
     parts = [f"# {reproduction.title}", *reproduction.notes, _table(["", "the paper", "here"], protocol)]
     if picture:
         parts.append(f"![{reproduction.title}]({picture})")
-    for row in dict.fromkeys(cell.row for cell in cells):
-        parts += [f"## {row}", _row_table([cell for cell in cells if cell.row == row], reproduction.unit)]
+    for layers in dict.fromkeys(cell.layers for cell in cells):
+        row = [cell for cell in cells if cell.layers == layers]
+        parts += [f"## {layers} layer{'s' if layers > 1 else ''}", _row_table(row, reproduction.unit)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -29,12 +29,12 @@ class AveragedTable(UnderstandingTable):
         members = [cell for cell in cells if SETTINGS[cell.column].ways == ways]
         values = [cell.value for cell in members if cell.value is not None]
         if len(values) < len(members):
-            return Cell(row=run.row, column=name, reason="not all settings have a figure", published=published)
+            return Cell(layers=run.layers, column=name, reason="not all settings have a figure", published=published)
         mean = sum(values) / len(values)
         reach = sum(cell.reach for cell in members) / len(values)
         count = sum(cell.count for cell in members)
         return Cell(
-            row=run.row,
+            layers=run.layers,
             column=name,
             value=mean,
             low=max(0.0, mean - reach),

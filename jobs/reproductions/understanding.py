@@ -84,11 +84,10 @@ class UnderstandingTable:
             if row.layers in (run.layers, None) and setting in row.percents
         }
         if "mean" not in score:
-            return Cell(
-                row=run.row, column=setting, reason=reason or score.get("n/a", "not measured"), published=published
-            )
+            reason = reason or score.get("n/a", "not measured")
+            return Cell(layers=run.layers, column=setting, reason=reason, published=published)
         return Cell(
-            row=run.row,
+            layers=run.layers,
             column=setting,
             value=100 * score["mean"],
             low=100 * score["low"],

@@ -1,5 +1,7 @@
 """The task folder, and the real lm-eval on it: the answers and scores of a model there are those that we get of it."""
 
+import ast
+import inspect
 import json
 import runpy
 import shutil
@@ -18,7 +20,7 @@ from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig
 
 from jobs import harness, incontext
-from jobs.harnesses.lm_eval_folder import harness_name, write_task_folder
+from jobs.harnesses.lm_eval_folder import COMPARED_AS, harness_name, write_task_folder
 from spae.incontext import TransformersModel
 from spae.incontext.language_model import cut
 from spae.incontext.tasks import FewShotTask, LabelledWords
@@ -98,6 +100,14 @@ def test_an_answer_scores_there_what_it_scores_here(scoring, answer, name, right
     task = few_shot()
     here = task.score(task.parse(cut(answer, task.limits("2-way-1-shot").stop)), name)
     assert scoring["exact_match"]({"target": name}, [answer.split("\n")[0]]) == {"exact_match": here}
+
+
+@pytest.mark.parametrize("compared", set(COMPARED_AS.values()), ids=lambda compared: compared.__name__)
+def test_what_is_handed_on_needs_the_standard_library_alone(compared):
+    tree = ast.parse(inspect.getsource(inspect.getmodule(compared)))
+    imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    imported += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert set(imported) <= sys.stdlib_module_names
 
 
 @pytest.fixture(scope="module")

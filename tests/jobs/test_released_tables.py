@@ -29,21 +29,21 @@ def reproduced(table, data, model, output):
     flags = ("--model", model, "--data", str(data), "--llm", "nearest-context", "--episodes", "4")
     assert reproduce.main([table, "--output", str(output), *flags]) == 0
     cells = json.loads((output / f"{table}.json").read_text())["cells"]
-    return {(cell["row"], cell["column"]): cell for cell in cells}
+    return {(cell["layers"], cell["column"]): cell for cell in cells}
 
 
 def test_tab_1_asks_the_papers_own_task_and_names_the_file_that_is_missing(data, model, tmp_path):
     found = reproduced("tab1", data, model, tmp_path)
     measured = [cell["column"] for cell in found.values() if cell["value"] is not None]
     assert len(measured) == 2 * (13 + 1)
-    assert "real_name_mi_shots_5_ways_5_all_questions.json" in found["2 layers", "5-way-5-shot"]["reason"]
+    assert "real_name_mi_shots_5_ways_5_all_questions.json" in found[2, "5-way-5-shot"]["reason"]
     assert "| task | classes by their own names | mini-imagenet-real |" in (tmp_path / "tab1.md").read_text()
 
 
 def test_tab_3_stands_beside_real_fast_vqas_figures(data, model, tmp_path):
     found = reproduced("tab3", data, model, tmp_path)
     assert {column for _, column in found} == {"2-way-1-shot", "2-way-3-shot", "2-way-5-shot"}
-    assert [found["2 layers", f"2-way-{n}-shot"]["published"]["SPAE_PaLM"] for n in (1, 3, 5)] == [14.3, 15.9, 15.1]
+    assert [found[2, f"2-way-{n}-shot"]["published"]["SPAE_PaLM"] for n in (1, 3, 5)] == [14.3, 15.9, 15.1]
     assert all(cell["count"] == 4 for cell in found.values())
 
 

@@ -25,7 +25,7 @@ def run(table, output, *flags, llm="nearest-context"):
 
 def cells(output, name):
     document = json.loads((output / f"{name}.json").read_text())
-    return {(cell["row"], cell["column"]): cell for cell in document["cells"]}
+    return {(cell["layers"], cell["column"]): cell for cell in document["cells"]}
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +38,23 @@ def table_1(places, tmp_path_factory):
 def test_every_cell_of_tab_1_has_our_figure_the_papers_and_the_difference(table_1):
     found = cells(table_1, "tab1")
     columns = [*SETTINGS, "mean of 2-way settings", "mean of 5-way settings"]
-    assert list(found) == [(row, column) for row in ("2 layers", "3 layers") for column in columns]
-    cell = found["2 layers", "2-way-3-shot"]
+    assert list(found) == [(layers, column) for layers in (2, 3) for column in columns]
+    cell = found[2, "2-way-3-shot"]
     assert (cell["value"], cell["low"], cell["high"], cell["count"], cell["reason"]) == (100, 100, 100, 24, "")
     assert cell["differences"] == pytest.approx({"SPAE_GPT": 15.6, "SPAE_PaLM": 11.5})
     for row in TABLE_1[2:]:
         for setting, percent in row.percents.items():
-            assert found[f"{row.layers} layers", setting]["published"][row.system] == percent
+            assert found[row.layers, setting]["published"][row.system] == percent
         for ways, percent in row.averages.items():
-            assert found[f"{row.layers} layers", f"mean of {ways}-way settings"]["published"][row.system] == percent
+            assert found[row.layers, f"mean of {ways}-way settings"]["published"][row.system] == percent
 
 
 def test_what_cannot_be_made_is_n_a_with_its_reason(table_1):
     found = cells(table_1, "tab1")
-    cell = found["2 layers", "5-way-1-shot"]
+    cell = found[2, "5-way-1-shot"]
     assert (cell["value"], cell["differences"]) == (None, {})
     assert "3 classes have a name" in cell["reason"]
-    assert found["2 layers", "mean of 5-way settings"]["reason"] == "not all settings have a figure"
+    assert found[2, "mean of 5-way settings"]["reason"] == "not all settings have a figure"
     assert "| 5-way-1-shot | n/a | 3 classes have a name" in (table_1 / "tab1.md").read_text()
 
 
@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_command_by_itself_and_its_rows_stay(table_1, p
     flags = ("--llm", "nearest-context", "--episodes", "3", "--task", "few-shot-real", "--settings", "2-way-1-shot")
     assert incontext.main([*places, *flags, "--output", str(tmp_path)]) == 0
     alone = json.loads((tmp_path / "summary.json").read_text())["few-shot-real"]["2-way-1-shot"]
-    assert cells(table_1, "tab1")["2 layers", "2-way-1-shot"]["value"] == 100 * alone["mean"]
+    assert cells(table_1, "tab1")[2, "2-way-1-shot"]["value"] == 100 * alone["mean"]
     times = {file: file.stat().st_mtime_ns for file in table_1.rglob("*.parquet")}
     assert run("tab1", table_1, *places) == 0
     assert times == {file: file.stat().st_mtime_ns for file in table_1.rglob("*.parquet")}
@@ -79,23 +79,23 @@ def test_figures_are_those_of_the_command_by_itself_and_its_rows_stay(table_1, p
 def test_figure_3_goes_as_far_as_the_model_has_layers(places, tmp_path):
     assert run("fig3", tmp_path, *places) == 0
     found = cells(tmp_path, "fig3")
-    assert [found[f"{layers} layers", "2-way-1-shot"]["value"] for layers in (2, 3, 4)] == [100.0] * 3
-    assert found["6 layers", "2-way-1-shot"]["reason"] == "layers=6 is outside 1 to 4"
-    assert found["5 layers", "5-way-1-shot"]["published"] == {"SPAE_PaLM": 46.3}
+    assert [found[layers, "2-way-1-shot"]["value"] for layers in (2, 3, 4)] == [100.0] * 3
+    assert found[6, "2-way-1-shot"]["reason"] == "layers=6 is outside 1 to 4"
+    assert found[5, "5-way-1-shot"]["published"] == {"SPAE_PaLM": 46.3}
     assert (tmp_path / "fig3.png").read_bytes().startswith(b"\x89PNG")
     assert "](fig3.png)" in (tmp_path / "fig3.md").read_text()
 
 
 def test_other_layers_and_another_task_can_be_asked_for(places, tmp_path):
     assert run("tab1", tmp_path, *places, "--layers", "1", "--task", "few-shot-made-up", "--seed", "7") == 0
-    assert {row for row, _ in cells(tmp_path, "tab1")} == {"1 layer"}
+    assert {layers for layers, _ in cells(tmp_path, "tab1")} == {1}
     assert json.loads((tmp_path / "layers-1" / "summary.json").read_text())["protocol"]["seed"] == 7
 
 
 def test_unanswered_questions_are_told_and_end_with_status_1(places, tmp_path):
     settings = ("--settings", "2-way-1-shot", "--layers", "2", "--form", "frozen")  # which nearest-context cannot read
     assert run("tab1", tmp_path, *places, *settings) == 1
-    cell = cells(tmp_path, "tab1")["2 layers", "2-way-1-shot"]
+    cell = cells(tmp_path, "tab1")[2, "2-way-1-shot"]
     assert (cell["value"], cell["reason"]) == (0.0, "24 without an answer count as wrong")
 
 

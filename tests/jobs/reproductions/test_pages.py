@@ -11,7 +11,7 @@ HOSTILE = "a | b\n\n# c\r| d"
 
 
 def test_no_text_adds_a_line_or_a_cell():
-    cells = [Cell(row="2 layers", column="2-way-1-shot", reason=HOSTILE, published={"SPAE_GPT": 1.0})]
+    cells = [Cell(layers=2, column="2-way-1-shot", reason=HOSTILE, published={"SPAE_GPT": 1.0})]
     tame, wild = (as_markdown(tab1.TABLE, cells, {"pictures": text}, None) for text in ("place", HOSTILE))
     assert tame.count("\n") == wild.count("\n")
     assert r"| n/a | a \| b # c \| d |" in wild
@@ -21,7 +21,7 @@ def test_no_text_adds_a_line_or_a_cell():
 
 
 def test_the_document_is_json_with_every_cell():
-    cells = [Cell(row="2 layers", column="x", value=50.0, low=40.0, high=60.0, count=8, published={"SPAE_GPT": 45.5})]
+    cells = [Cell(layers=2, column="x", value=50.0, low=40.0, high=60.0, count=8, published={"SPAE_GPT": 45.5})]
     document = json.loads(json.dumps(as_document("tab1", tab1.TABLE, cells, {"pictures": HOSTILE})))
     assert document["cells"][0]["differences"] == {"SPAE_GPT": 4.5}
     assert document["protocol"]["here"]["pictures"] == HOSTILE

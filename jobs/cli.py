@@ -25,6 +25,8 @@ COMMANDS = {
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
     "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
+    "harness": Command("jobs.harness", "ray", "write the same questions as a task folder of lm-eval"),
+    "reproduce": Command("jobs.reproduce", "ray", "make a table or figure of the paper again"),
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),
     "report": Command("jobs.report", "ray", "show words and reconstructions"),
     "demo": Command("jobs.demo", "demo", "the whole way on handwritten digits"),

@@ -12,80 +12,101 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import tyro
 
-from jobs.episodes.asking import AskingJob, EpisodeFile, ask_here
-from jobs.episodes.words import labelled_words
+from jobs.episodes.asking import Answerer, AskingJob, PromptReader, ask_files
+from jobs.episodes.estimates import estimate
+from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_footer
+from jobs.episodes.language_models import ModelPlace, endpoint_settings, open_workers
+from jobs.episodes.references import REFERENCES, open_reference, unseen_control
+from jobs.episodes.reports import report_setting, require_pairable
+from jobs.episodes.task_flags import TaskFlags, make_task
+from jobs.paths import place, place_or_name
+from jobs.resources import ResourcesError
 from spae import __version__
-from spae.data.publishing import absolute, join, publish
-from spae.data.records import load_class_names
-from spae.incontext import LanguageModel, open_language_model
-from spae.incontext.prompts import PROMPT_FORMS, SETTINGS
-from spae.incontext.summary import as_document, summarise
-from spae.incontext.tasks import FewShotTask, NameKind
+from spae.data.publishing import join, publish
+from spae.incontext import NearestContext
+from spae.incontext.tasks import Task
 from spae.model import SPAE
 from spae.progress import tracked
-from spae.pyramid import check_layers
-
-TASKS: dict[str, NameKind] = {"few-shot-real": "real", "few-shot-made-up": "made-up", "few-shot-other": "other"}
-"""Few-shot classification by what classes are called."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class IncontextFlags:
+class IncontextFlags(TaskFlags):
     """Which pictures are asked about, of which language model."""
 
-    model: str
-    """Model folder, by path, URL or hub id."""
-    shards: str
-    """Split whose pictures are asked about; its classes.parquet names the labels."""
-    support_shards: str
-    """Split whose pictures are the examples."""
     llm: str
-    """nearest-context (no model: the floor), http(s)://HOST/v1, a local folder, a hub id, or FILE.gguf."""
-    output: str
-    """Folder for rows and summary.json."""
-    task: Literal["few-shot-real", "few-shot-made-up", "few-shot-other"] = "few-shot-made-up"
-    """real: the classes' own names. made-up: dax, blicket and others, which only the examples explain. other: names of
-    things that are not shown."""
+    """http(s)://HOST/v1, a local folder, a hub id, or FILE.gguf; without one nearest-context (the words' floor),
+    raw-pixels or k-means-words (that of the pictures)."""
     llm_name: str | None = None
     """Model that an endpoint shall run."""
-    settings: tuple[str, ...] = ("all",)
-    """Columns of Tab. 1 such as 5-way-3-shot, all of them by default; with +permuted-labels, +shuffled-words or
-    +names-as-words a control."""
-    layers: int = 2
-    """First layers whose words are told."""
-    episodes: int = 50
-    """Supports a setting."""
-    queries: int = 8
-    """Pictures asked about of one support."""
-    seed: int = 0
-    """Of all episodes."""
-    form: str = "lqae"
-    """Wording of the prompt: lqae or frozen."""
-    batch: int = 64
-    """Pictures of every pass of the model."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    closed: bool = False
+    """An answer can only be one of the names."""
+    workers: int = 0
+    """Processes of Ray that hold the language model, each with a GPU where --device is cuda; 0: this process alone. The
+    rows do not depend on their number."""
+    worker_cpus: float = 1.0
+    """CPUs that Ray reserves for a worker."""
+    ray_address: str | None = None
+    """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
+    wait_for_resources: float | None = None
+    """Seconds to wait for room for all workers; half an hour by default."""
+    concurrency: int = 8
+    """Requests at once to an endpoint, of each worker."""
+    cache: str | None = None
+    """Folder of an endpoint's answers, so that nothing is asked twice."""
+    timeout: float = 120.0
+    """Seconds that a request to an endpoint may take."""
+    retries: int = 4
+    """Further attempts at a request to an endpoint."""
+    tokenizer: str | None = None
+    """Folder, hub id or .gguf file with an endpoint's tokenizer; without it tokens are estimated from bytes."""
+    allowed_by: Literal["checking", "allowed_token_ids", "logit_bias"] = "checking"
+    """How --closed reaches an endpoint: not at all, or by this option of its, which needs --tokenizer."""
+    prompt_price: float = 0.0
+    """Of a million tokens, for the estimate."""
+    answer_price: float = 0.0
+    """Of a million tokens, for the estimate."""
+    compare: tuple[str, ...] = ()
+    """Outputs of other runs that asked the same questions: the paired difference to each is told."""
+    skip_impossible: bool = False
+    """Settings that cannot be asked are n/a with the reason, as with --settings all, and no error."""
+    retry_errors: bool = False
+    """Ask again what has no answer."""
     dry_run: bool = False
-    """Print the plan with the first prompt, and ask nothing."""
+    """Print the plan, an estimate of its cost and a prompt, and ask nothing."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "episodes", "queries", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)} must be at least 1")
-        if self.form not in PROMPT_FORMS:
-            raise ValueError(f"--form {self.form!r} is none of {', '.join(PROMPT_FORMS)}")
+        super().__post_init__()
+        if self.workers < 0 or self.worker_cpus <= 0:
+            raise ValueError(f"--workers {self.workers} must be 0 or more, --worker-cpus {self.worker_cpus} above 0")
+        if self.llm in REFERENCES and (self.data is not None or self.workers):
+            raise ValueError(f"--llm {self.llm} answers few-shot tasks on --shards in this process, without --workers")
 
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The settings, all written out."""
-        return tuple(SETTINGS) if self.settings == ("all",) else self.settings
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be asked.
+
+    Attributes:
+        model: the tokenizer.
+        job: the run.
+        settings: that can be asked.
+        meaningless: why others cannot, by setting.
+        todo: files to make.
+    """
+
+    model: SPAE
+    job: AskingJob
+    settings: tuple[str, ...]
+    meaningless: Mapping[str, str]
+    todo: Sequence[EpisodeFile]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,80 +116,143 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(own).setLevel(logging.INFO)
     try:
         flags = tyro.cli(IncontextFlags, args=arguments, description=__doc__)
-        model = SPAE.from_pretrained(flags.model, flags.device)
-        check_layers(flags.layers, model.depth)
-        task = make_task(flags, model)
-        for setting in flags.chosen:
-            task.episode(setting, 0)  # what cannot be drawn is told before anything is loaded
-        language_model = open_language_model(flags.llm, name=flags.llm_name)
-        job = make_job(flags, model, task, language_model)
-        todo = [file for setting in flags.chosen for file in job.missing(setting, flags.episodes)]
+        plan = make_plan(flags)
+        if flags.dry_run:
+            _show_plan(plan, flags)
+            return 0
+        answerers = open_answerers(plan, flags) if plan.todo else []
+    except ResourcesError as error:
+        logger.error("%s", error)
+        return 1
     except (ValueError, OSError, RuntimeError) as error:
         logger.error("%s", error)
         return 2
-    if flags.dry_run:
-        _show_plan(task, flags, todo, language_model)
-        return 0
-    asked = sum(file.stop - file.first for file in todo)
-    for _ in tracked(ask_here(job, todo, language_model), asked, "episode", lambda file: file.stop - file.first):
-        pass
-    return _report(job, flags, language_model)
+    failed = 0
+    try:
+        asked = sum(map(len, plan.todo))
+        for one in tracked(ask_files(plan.job, plan.todo, answerers), asked, "episode", lambda one: len(one.file)):
+            failed += bool(one.reason)
+    except RuntimeError as error:
+        logger.error("%s; what is finished stays, and the same command continues", error)
+        return 1
+    return max(_report(plan, flags), int(failed > 0))
 
 
-def make_task(flags: IncontextFlags, model: SPAE) -> FewShotTask:
-    """The task on the words of both splits."""
-    support, scored = (
-        labelled_words(model, shards, flags.layers, flags.batch) for shards in (flags.support_shards, flags.shards)
+def make_plan(flags: IncontextFlags) -> Plan:
+    """What is to be asked; words are read where something is. ValueError where it cannot be done."""
+    output = place("--output", flags.output)
+    compared = [place("--compare", other) for other in flags.compare]
+    model = SPAE.from_pretrained(place_or_name("--model", flags.model), "cpu" if flags.workers else flags.device)
+    task = make_task(flags, model)
+    run = EpisodesRun(output, task.name, {**_footer(flags, model), **task.provenance})
+    todo, meaningless = list[EpisodeFile](), dict[str, str]()
+    for setting in flags.chosen(task):
+        missing = run.missing(setting, flags.episodes, retry_errors=flags.retry_errors)
+        if missing and (reason := _objection(flags, task, setting)):
+            if not (flags.everything or flags.skip_impossible):
+                raise ValueError(reason)
+            meaningless[setting] = reason
+        else:
+            todo += missing
+    settings = tuple(setting for setting in flags.chosen(task) if setting not in meaningless)
+    if not settings:
+        raise ValueError(f"no setting of {task.name} can be asked: {next(iter(meaningless.values()))}")
+    for other in compared:
+        require_pairable(run, settings, other)
+    return Plan(model, AskingJob(run, task, flags.seed, flags.closed), settings, meaningless, todo)
+
+
+def open_answerers(plan: Plan, flags: IncontextFlags) -> Sequence[Answerer]:
+    """Who answers, each one file at a time; ValueError and ResourcesError as in `open_workers`."""
+    if flags.llm in REFERENCES:
+        support, shards = flags.support_shards or "", flags.shards or ""
+        return [open_reference(flags.llm, plan.model, support, shards, flags.layers)]
+    if not flags.workers:
+        return [PromptReader(_model_place(flags).open())]
+    workers = min(flags.workers, len(plan.todo))
+    return open_workers(_model_place(flags), workers, flags.worker_cpus, flags.ray_address, flags.wait_for_resources)
+
+
+def _model_place(flags: IncontextFlags) -> ModelPlace:
+    if "://" not in flags.llm:
+        return ModelPlace(place_or_name("--llm", flags.llm), flags.llm_name, flags.device)
+    settings = endpoint_settings(
+        folder=None if flags.cache is None else place("--cache", flags.cache),
+        tokenizer=None if flags.tokenizer is None else place_or_name("--tokenizer", flags.tokenizer),
+        **{name: getattr(flags, name) for name in ("concurrency", "timeout", "retries", "allowed_by")},
     )
-    return FewShotTask(
-        support=support,
-        scored=scored,
-        class_names=load_class_names(flags.shards),
-        seed=flags.seed,
-        names=TASKS[flags.task],
-        form=flags.form,
-        queries=flags.queries,
-    )
+    return ModelPlace(flags.llm, flags.llm_name, endpoint=settings)
 
 
-def make_job(flags: IncontextFlags, model: SPAE, task: FewShotTask, language_model: LanguageModel) -> AskingJob:
-    """The run, and what its files say of it."""
-    footer = {
+def _footer(flags: IncontextFlags, model: SPAE) -> dict[str, Any]:
+    """What decides the rows."""
+    name, revision = REFERENCES[flags.llm] if flags.llm in REFERENCES else _model_place(flags).identity()
+    return {
         "model_fingerprint": model.fingerprint,
         "words_fingerprint": model.vocabulary.words_fingerprint,
-        "llm": language_model.name,
-        "llm_revision": language_model.revision,
+        "llm": name,
+        "llm_revision": revision,
         "form": flags.form,
         "layers": flags.layers,
         "queries": flags.queries,
         "seed": flags.seed,
+        **({"closed": True} if flags.closed else {}),
         "code_version": __version__,
     }
-    return AskingJob(task, absolute(flags.output), flags.seed, footer)
 
 
-def _show_plan(task: FewShotTask, flags: IncontextFlags, todo: Sequence[EpisodeFile], model: LanguageModel) -> None:
-    prompts = [task.episode(setting, 0).questions[0].prompt.text for setting in flags.chosen]
-    longest = max(model.count_tokens(prompt) for prompt in prompts)
-    queries = sum(file.stop - file.first for file in todo) * flags.queries
-    logger.info("%d settings, %d queries to ask of %s", len(flags.chosen), queries, model.name)
-    logger.info("prompts of up to %d tokens, of %d that fit", longest, model.context_tokens)
-    sys.stdout.write(f"{prompts[0]}\n")
+def _objection(flags: IncontextFlags, task: Task, setting: str) -> str:
+    """Why a setting cannot be asked; empty where it can."""
+    if flags.llm in REFERENCES and (reason := unseen_control(flags.llm, setting)):
+        return reason
+    try:
+        episodes = [task.episode(setting, number) for number in (0, flags.episodes - 1)]
+    except ValueError as error:
+        return str(error)
+    if flags.closed and not all(episode.names for episode in episodes):
+        return f"--closed: answers to {task.name} are free text, and there are no names that they could be masked to"
+    return ""
 
 
-def _report(job: AskingJob, flags: IncontextFlags, model: LanguageModel) -> int:
-    document: dict[str, Any] = {"protocol": {**job.footer, **dataclasses.asdict(flags)}, job.task.name: {}}
-    errors = 0
-    for setting in flags.chosen:
-        summary = summarise(job.rows(setting, flags.episodes))
-        errors += summary.errors
-        document[job.task.name][setting] = {**as_document(summary), "chance": job.task.chance(setting)}
-        sys.stdout.write(
-            f"{setting:44} {100 * summary.mean:5.1f}% [{100 * summary.low:5.1f}%, {100 * summary.high:5.1f}%]  "
-            f"chance {100 * (job.task.chance(setting) or 0):4.1f}%  n {summary.queries}\n"
+def _show_plan(plan: Plan, flags: IncontextFlags) -> None:
+    job = plan.job
+    for setting, reason in plan.meaningless.items():
+        logger.info("%s is n/a: %s", setting, reason)
+    counter = NearestContext() if flags.llm in REFERENCES else _model_place(flags).token_counter()
+    found = estimate(job, plan.todo, counter)
+    logger.info("%d settings, %d queries to ask of %s", len(plan.settings), found.questions, job.run.footer["llm"])
+    if flags.llm not in REFERENCES:
+        cost = f", at most {found.cost(flags.prompt_price, flags.answer_price):.2f} at the given prices"
+        logger.info("prompts of up to %d tokens, of %d that fit", found.longest, counter.context_tokens)
+        logger.info(
+            "about %d prompt tokens and at most %d answer tokens%s",
+            *(found.prompt_tokens, found.answer_tokens, cost if flags.prompt_price or flags.answer_price else ""),
         )
-    publish(join(job.output, "summary.json"), json.dumps(document, indent=1).encode())
-    logger.info("%s: %d questions without an answer; %s", model.name, errors, join(job.output, "summary.json"))
+    if plan.settings:
+        sys.stdout.write(f"{job.task.episode(plan.settings[0], 0).questions[0].prompt.text}\n")
+
+
+def _report(plan: Plan, flags: IncontextFlags) -> int:
+    job, run = plan.job, plan.job.run
+    reports: dict[str, Any] = {}
+    missing = dict(plan.meaningless)
+    errors, footer = 0, run.footer
+    for setting in plan.settings:
+        try:
+            found = report_setting(run, job.task, setting, flags.episodes, plan.settings, flags.compare)
+        except ValueError as error:  # its files have all failed
+            missing[setting] = str(error)
+            continue
+        errors += found.summary.errors
+        reports[setting] = found.document()
+        sys.stdout.write("".join(f"{line}\n" for line in found.lines()))
+        footer = stored_footer(run.output, run.task, setting) or footer
+    for setting, reason in missing.items():
+        reports[setting] = {"n/a": reason}
+        sys.stdout.write(f"{setting:44} n/a: {reason}\n")
+    document = {"protocol": {**footer, **dataclasses.asdict(flags)}, run.task: reports}
+    publish(join(run.output, "summary.json"), json.dumps(document, indent=1).encode())
+    logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, join(run.output, "summary.json"))
     return 1 if errors else 0
 
 

@@ -225,6 +225,41 @@ def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], names:
     return figure
 
 
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """A value of so many first layers, and its 95% interval."""
+
+    layers: int
+    value: float
+    low: float
+    high: float
+
+
+def layers_figure(
+    measured: Mapping[str, Sequence[MeasuredPoint]], published: Mapping[str, Mapping[int, float]], unit: str
+) -> Figure:
+    """Values against layers, a panel a title: ours with intervals, the paper's hollow."""
+    columns = min(3, len(measured))
+    figure = _figure(3.3 * columns, 2.6 * math.ceil(len(measured) / columns))
+    for number, (title, points) in enumerate(measured.items(), 1):
+        axes = figure.add_subplot(math.ceil(len(measured) / columns), columns, number)
+        reach = [[p.value - p.low for p in points], [p.high - p.value for p in points]]
+        places = [p.layers for p in points], [p.value for p in points]
+        axes.errorbar(*places, yerr=reach, color=HIT, marker="o", capsize=3, label="here")
+        theirs = published[title]
+        axes.plot(list(theirs), list(theirs.values()), "o--", color=FAINT, markerfacecolor="none", label="the paper")
+        axes.set_title(title, fontsize=9, color=INK)
+        axes.set_xlabel("layers", fontsize=8, color=INK)
+        axes.set_ylabel(unit, fontsize=8, color=INK)
+        axes.set_ylim(0, 105)
+        axes.set_xticks(sorted({*places[0], *theirs}))
+        _plain(axes)
+        if number == 1:
+            axes.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
 def histogram_figure(panels: Mapping[str, Tensor], columns: int = 2) -> Figure:
     """Histograms of some quantities (n,), by title; a line marks the median."""
     rows = math.ceil(len(panels) / columns)

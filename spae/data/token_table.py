@@ -179,11 +179,14 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
     return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
 
 
-def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str) -> TokenRows:
-    """The words of a shard; ValueError where the table is missing, or comes from another model or another shard."""
+def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
+    """The words of a shard, of the first layers or all.
+
+    ValueError where the table is missing, or comes from another model or another shard.
+    """
     url = token_table_url(folder, shard.name)
     try:
-        rows, footer = read_token_table(url)
+        rows, footer = read_token_table(url, layers)
     except FileNotFoundError as error:
         raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):

@@ -5,7 +5,11 @@ from .language_model import Answer as Answer
 from .language_model import AnswerLimits as AnswerLimits
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
+from .language_model import TokenCounter as TokenCounter
 from .language_model import check_context as check_context
 from .local import TransformersModel as TransformersModel
 from .nearest import NearestContext as NearestContext
+from .opening import has_weights as has_weights
+from .opening import identify_language_model as identify_language_model
 from .opening import open_language_model as open_language_model
+from .opening import open_token_counter as open_token_counter

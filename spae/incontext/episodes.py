@@ -7,7 +7,7 @@ any part of a run can be made again. A file is whole or absent, and says in its 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import fsspec
@@ -46,6 +46,8 @@ class Question:
     key: str
     prompt: Prompt
     target: str
+    error: str = ""
+    """Why it cannot be asked; the prompt is empty then."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +57,37 @@ class Episode:
     number: int
     support_keys: tuple[str, ...]
     questions: tuple[Question, ...]
+    support_names: tuple[str, ...] = ()
+    """What the examples are called, where they are called something."""
+    names: tuple[str, ...] = ()
+    """What an answer may be, where there is a choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeRow:
-    """What became of one question; `error` says why it has no answer, and its score is 0 then."""
+class ScoredQuery:
+    """What summaries need of a question; `error` says why it has no answer, and its score is 0 then."""
 
     episode: int
     query: int
+    query_key: str
+    score: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRow(ScoredQuery):
+    """All that became of a question."""
+
     seed: int
     setting: str
-    query_key: str
     support_keys: tuple[str, ...]
     prompt: str
     answer: str
     parsed: str
     target: str
-    score: float
     prompt_tokens: int
     answer_tokens: int
     seconds: float
-    error: str | None = None
 
 
 def episodes_url(output: str, task: str, setting: str, index: int) -> str:
@@ -96,6 +108,13 @@ def read_episodes(url: str) -> tuple[list[EpisodeRow], dict[str, Any]]:
     with _opened(url) as (parquet, footer):
         rows = parquet.read(use_threads=False).to_pylist()
         return [EpisodeRow(**{**row, "support_keys": tuple(row["support_keys"])}) for row in rows], footer
+
+
+def read_scores(url: str) -> list[ScoredQuery]:
+    """What summaries need of the rows, without prompts and answers; ValueError where the file is none of ours."""
+    with _opened(url) as (parquet, _):
+        columns = [field.name for field in fields(ScoredQuery)]
+        return [ScoredQuery(**row) for row in parquet.read(columns=columns, use_threads=False).to_pylist()]
 
 
 def read_footer(url: str) -> dict[str, Any]:

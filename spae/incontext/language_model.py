@@ -60,8 +60,19 @@ class Answer:
     """Why there is no answer; the text is empty then."""
 
 
+class TokenCounter(Protocol):
+    """What is known of a model's tokens, without its weights too."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may take together."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text."""
+
+
 @runtime_checkable
-class LanguageModel(Protocol):
+class LanguageModel(TokenCounter, Protocol):
     """A frozen model that continues text."""
 
     @property
@@ -71,13 +82,6 @@ class LanguageModel(Protocol):
     @property
     def revision(self) -> str:
         """A hub commit, a file's sha256, or what a server says of itself."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Tokens that a prompt and its answer may take together."""
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text."""
 
     def answer(self, prompts: Sequence[Prompt], limits: AnswerLimits) -> list[Answer]:
         """One answer a prompt, in their order; a prompt that cannot be answered gets an error, never an exception.

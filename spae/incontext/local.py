@@ -17,7 +17,7 @@ from spae.incontext.generation import AllowedTexts, GrowingAnswer
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, context_overrun
 from spae.incontext.text_tokens import TextTokens
 from spae.incontext.token_tree import Branches, TokenTree, TreeReader, common_length, tree_tokens
-from spae.incontext.weights import open_tokenizer, open_weights, weights_sha256
+from spae.incontext.weights import context_tokens, open_tokenizer, open_weights, weights_revision
 
 _BRANCH_TOKENS = 512
 """Tokens behind a stem that are read at once, where the stem is no longer: each is weighed against each, in vain."""
@@ -56,9 +56,9 @@ class TransformersModel:
         self.name = name or Path(place).name
         self.token_budget = token_budget
         tokenizer, model = open_tokenizer(place), open_weights(place, device, dtype)
-        self.revision = getattr(model.config, "_commit_hash", None) or weights_sha256(place)
+        self.revision = weights_revision(place)
         self._tokens, self._reader = TextTokens(tokenizer), TreeReader(model)
-        self.context_tokens = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+        self.context_tokens = context_tokens(model.config)
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)

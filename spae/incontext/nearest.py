@@ -1,13 +1,15 @@
 """A reference without weights: the output of the example whose input resembles the query's most, from text alone.
 
-It reads prompts of the form that the few-shot tasks write, an example a block:
+It reads prompts of the forms that the tasks write, an example a block:
 
-    ###
-    Input: seven two seven
-    Output: dax
-    ###
-    Input: seven two two
-    Output:
+    ###                     C: seven two seven
+    Input: seven two seven  Q: What is this?
+    Output: dax             A: dax
+    ###                     C: seven two two
+    Input: seven two two    Q: What is this?
+    Output:                 A:
+
+or, where there is no question, `Q: seven two seven` and `A: dax`. A question is part of the input.
 """
 
 import math
@@ -19,7 +21,8 @@ from dataclasses import dataclass
 
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, cut
 
-_BLOCK = re.compile(r"^Input:(.*)\nOutput:(.*)$", re.MULTILINE)
+_BLOCK = re.compile(r"^(?:Input:(.*)\nOutput|((?:C:.*\n)?Q:.*)\nA):(.*)$", re.MULTILINE)
+_MARK = re.compile(r"^[CQ]:", re.MULTILINE)
 _WORD = re.compile(r"\w+")
 _SHARPNESS = 10.0
 """Similarity 1 against 0 is e^10 to 1 in `log_likelihoods`."""
@@ -86,10 +89,12 @@ class NearestContext:
 
 def _read(text: str) -> tuple[list[_Example], dict[str, float]]:
     """Examples and the query's words; ValueError where the prompt has another form."""
-    blocks = _BLOCK.findall(text.rstrip())
-    if len(blocks) < 2 or blocks[-1][1].strip() or not text.rstrip().endswith("Output:"):
+    found = _BLOCK.findall(text.rstrip())
+    blocks = [(words + _MARK.sub("", asked), output) for words, asked, output in found]
+    if len(blocks) < 2 or blocks[-1][1].strip() or not text.rstrip().endswith(("Output:", "\nA:")):
         raise ValueError(
-            "the prompt has another form than examples of `Input: …` and `Output: …` lines with an open `Output:` last"
+            "the prompt has another form than examples of `Input: …` and `Output: …` lines, or `Q: …` and `A: …`, with "
+            "an open `Output:` or `A:` last"
         )
     *examples, (query, _) = blocks
     return [_Example(_weights(words), output.strip()) for words, output in examples], _weights(query)

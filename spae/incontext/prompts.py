@@ -92,3 +92,30 @@ def classification_prompt(
     told = "".join(form.example(example) for example in cleaned) * (setting.repeats + 1)
     induction = form.induction([one_line(name) for name in names]) if setting.induction else ""
     return Prompt(induction + told, form.query(one_line(query)))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A picture's words as text, a question about it, and the answer."""
+
+    words: str
+    question: str
+    answer: str
+
+
+def question_prompt(examples: Sequence[Exchange], words: str, question: str) -> Prompt:
+    """Questions about pictures (facts 3): examples with answers, then the words and question without one."""
+    told = "".join(f"{_asked(one.words, one.question)} {one_line(one.answer)}\n" for one in examples)
+    return Prompt("Answer with a single word.\n" + told, _asked(words, question))
+
+
+def _asked(words: str, question: str) -> str:
+    return f"C: {one_line(words)}\nQ: {one_line(question)}\nA:"
+
+
+def caption_prompt(examples: Sequence[Example], words: str) -> Prompt:
+    """Captions of pictures (facts 3): examples, then the words without a caption."""
+    told = "".join(f"Q: {one_line(one.words)}\nA: {one_line(one.name)}\n" for one in examples)
+    return Prompt(
+        "Generate a caption sentence based on words describing an image.\n" + told, f"Q: {one_line(words)}\nA:"
+    )

@@ -1,12 +1,15 @@
-"""Means over episodes with intervals that know that the queries of one share a support, and paired differences."""
+"""Means over episodes with intervals that know that the queries of one share a support, and paired differences.
 
+Rows are read once and never held, so that a million episodes take the memory of one; those of an episode stand
+together and episodes in order, as in the files.
+"""
+
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from spae.incontext.episodes import EpisodeRow
+from spae.incontext.episodes import ScoredQuery
 
 _Z = 1.959964
 
@@ -23,37 +26,29 @@ class ScoreSummary:
     high: float
 
 
-def summarise(rows: Sequence[EpisodeRow]) -> ScoreSummary:
+def summarise(rows: Iterable[ScoredQuery]) -> ScoreSummary:
     """The mean score with an interval clustered by episode; a question without an answer scores 0.
 
     ValueError for no rows.
     """
-    if not rows:
+    made = _clustered((row.episode, row.score, row.error is not None) for row in rows)
+    if made is None:
         raise ValueError("no rows to summarise; ask at least one episode")
-    mean, half = _clustered([row.episode for row in rows], [row.score for row in rows])
-    return ScoreSummary(
-        queries=len(rows),
-        episodes=len({row.episode for row in rows}),
-        errors=sum(row.error is not None for row in rows),
-        mean=mean,
-        low=max(0.0, mean - half),
-        high=min(1.0, mean + half),
-    )
+    return ScoreSummary(made.queries, made.episodes, made.errors, made.mean, max(0.0, made.low), min(1.0, made.high))
 
 
-def paired_difference(one: Sequence[EpisodeRow], other: Sequence[EpisodeRow]) -> ScoreSummary:
+def paired_difference(one: Iterable[ScoredQuery], other: Iterable[ScoredQuery]) -> ScoreSummary:
     """The mean of one's scores minus the other's on the queries that both were asked, clustered by episode.
 
     ValueError where they share none.
     """
-    theirs = {(row.episode, row.query, row.query_key): row for row in other}
-    pairs = [(row, theirs[key]) for row in one if (key := (row.episode, row.query, row.query_key)) in theirs]
-    if not pairs:
+    made = _clustered(
+        (row.episode, row.score - twin.score, row.error is not None or twin.error is not None)
+        for row, twin in _pairs(one, other)
+    )
+    if made is None:
         raise ValueError("the two share no query: pair runs of one seed, setting and split")
-    mean, half = _clustered([row.episode for row, _ in pairs], [row.score - twin.score for row, twin in pairs])
-    errors = sum(row.error is not None or twin.error is not None for row, twin in pairs)
-    episodes = len({row.episode for row, _ in pairs})
-    return ScoreSummary(len(pairs), episodes, errors, mean, mean - half, mean + half)
+    return made
 
 
 def as_document(summary: ScoreSummary) -> Mapping[str, float | int]:
@@ -61,13 +56,37 @@ def as_document(summary: ScoreSummary) -> Mapping[str, float | int]:
     return {"n": summary.queries, **{key: value for key, value in vars(summary).items() if key != "queries"}}
 
 
-def _clustered(clusters: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95% interval by the sandwich formula; of one cluster the plain standard error."""
-    numbers = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    deviations = np.asarray(values, np.float64) - np.mean(values)
-    count = int(numbers.max()) + 1
-    if count == 1:
-        return float(np.mean(values)), _Z * float(np.std(values)) / math.sqrt(len(values))
-    sums = np.bincount(numbers, weights=deviations)
-    variance = count / (count - 1) * float(np.square(sums).sum()) / len(values) ** 2
-    return float(np.mean(values)), _Z * math.sqrt(variance)
+def _pairs(one: Iterable[ScoredQuery], other: Iterable[ScoredQuery]) -> Iterator[tuple[ScoredQuery, ScoredQuery]]:
+    theirs = iter(other)
+    twin = next(theirs, None)
+    for row in one:
+        while twin is not None and (twin.episode, twin.query) < (row.episode, row.query):
+            twin = next(theirs, None)
+        if twin is not None and (twin.episode, twin.query, twin.query_key) == (row.episode, row.query, row.query_key):
+            yield row, twin
+
+
+def _clustered(values: Iterable[tuple[int, float, bool]]) -> ScoreSummary | None:
+    """Mean of (episode, value, error), with its 95% interval by the sandwich formula; None for no value.
+
+    Of one episode alone the interval is that of the plain standard error. Sums over episodes of s_e^2, n_e s_e and
+    n_e^2, of an episode's sum s_e and count n_e, are all that the formula needs.
+    """
+    count = episodes = errors = 0
+    total = squares = sum_squares = sum_counts = count_squares = 0.0
+    for _, members in itertools.groupby(values, key=lambda value: value[0]):
+        n, s = 0, 0.0
+        for _, value, error in members:
+            n, s, squares, errors = n + 1, s + value, squares + value * value, errors + error
+        episodes, count, total = episodes + 1, count + n, total + s
+        sum_squares, sum_counts, count_squares = sum_squares + s * s, sum_counts + n * s, count_squares + n * n
+    if not count:
+        return None
+    mean = total / count
+    if episodes == 1:
+        variance = (squares / count - mean * mean) / count
+    else:
+        deviations = sum_squares - 2 * mean * sum_counts + mean * mean * count_squares
+        variance = episodes / (episodes - 1) * deviations / count**2
+    half = _Z * math.sqrt(max(variance, 0.0))
+    return ScoreSummary(count, episodes, errors, mean, mean - half, mean + half)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from spae.incontext.text_tokens import TextTokens
 from spae.vocabulary.gguf_file import GgufFile, alone, find_gguf
 
 _FORMS = "give a folder or hub id with config.json, tokenizer and *.safetensors, or a local .gguf file"
@@ -39,6 +40,39 @@ def open_tokenizer(place: str) -> Any:
             return AutoTokenizer.from_pretrained(where, **options)
     except Exception as error:  # as above
         raise ValueError(f"{place} holds no tokenizer that can be opened: {error}; {_FORMS}") from error
+
+
+def open_config(place: str) -> Any:
+    """What transformers knows of the model without its weights; ValueError where there is none."""
+    try:
+        with _arguments(place) as (where, options):
+            return AutoConfig.from_pretrained(where, **options)
+    except Exception as error:  # as above
+        raise ValueError(f"{place} holds no configuration that can be opened: {error}; {_FORMS}") from error
+
+
+def context_tokens(config: Any) -> int:
+    """Tokens that the model can see at once."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+
+class LocalTokens:
+    """What counts a local model's tokens as `TransformersModel` does, without its weights; ValueError as above."""
+
+    def __init__(self, place: str) -> None:
+        self.context_tokens = context_tokens(open_config(place))
+        self._tokens = TextTokens(open_tokenizer(place))
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, the mark of a beginning included."""
+        return len(self._tokens.ids(text))
+
+
+def weights_revision(place: str) -> str:
+    """The hub's commit, else the sha256 of the weights; ValueError where there is no model."""
+    if find_gguf(place) is None and (commit := getattr(open_config(place), "_commit_hash", None)):
+        return str(commit)
+    return weights_sha256(place)
 
 
 def weights_sha256(place: str) -> str:

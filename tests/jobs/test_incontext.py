@@ -88,6 +88,19 @@ def test_what_does_not_fit_is_one_clear_error(folder, model, tmp_path, flags, me
     assert message in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--task", "nothing"), "--task 'nothing' is none of few-shot-real, few-shot-made-up, few-shot-other"),
+        (("--data", "there"), "takes --shards and --support-shards, and no other"),
+    ],
+)
+def test_a_task_says_what_it_takes(folder, model, tmp_path, flags, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(folder, model, tmp_path, *flags)
+    assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
 def test_a_dry_run_shows_a_prompt_and_asks_nothing(folder, model, tmp_path, capsys, caplog):
     assert run(folder, model, tmp_path, "--dry-run") == 0
     assert "480 queries to ask of nearest-context" in caplog.text

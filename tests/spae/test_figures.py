@@ -7,8 +7,10 @@ from PIL import Image
 
 from spae.evaluation.metrics import psnr
 from spae.figures import (
+    MeasuredPoint,
     curves_figure,
     histogram_figure,
+    layers_figure,
     png_bytes,
     pyramid_examples,
     pyramid_figure,
@@ -121,6 +123,17 @@ def test_curves_show_each_run_where_it_has_the_quantity():
     assert loss.lines[0].get_ydata().tolist() == [3.0, 2.0]
     assert [line.get_label() for line in other.lines] == ["a"]
     assert loss.get_title() == "the loss"
+
+
+def test_layers_show_our_points_with_intervals_and_the_papers():
+    measured = {"2-way": [MeasuredPoint(1, 50.0, 40.0, 60.0), MeasuredPoint(2, 70.0, 65.0, 80.0)], "5-way": []}
+    published = {"2-way": {2: 84.0, 3: 84.8}, "5-way": {}}
+    figure = layers_figure(measured, published, "right, %")
+    assert [axes.get_title() for axes in figure.axes] == ["2-way", "5-way"]
+    (here,) = figure.axes[0].containers
+    assert here.lines[0].get_xydata().tolist() == [[1.0, 50.0], [2.0, 70.0]]
+    assert [line.tolist() for line in here.lines[2][0].get_segments()] == [[[1, 40], [1, 60]], [[2, 65], [2, 80]]]
+    assert [[2.0, 84.0], [3.0, 84.8]] in [line.get_xydata().tolist() for line in figure.axes[0].lines]
 
 
 def test_histograms_hold_every_value_and_equal_ones_in_one_bar():

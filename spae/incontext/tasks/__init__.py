@@ -1,6 +1,24 @@
-"""Tasks for a frozen language model, each a dataset, a prompt and a score; a new one is a file and a line here."""
+"""Tasks for a frozen language model, each a dataset, a prompt and a score in one file; `registry` names them."""
 
 from spae.incontext.tasks.base import Task
-from spae.incontext.tasks.few_shot import CONTROLS, FewShotTask, LabelledWords, NameKind
+from spae.incontext.tasks.few_shot import CONTROLS, FewShotTask, NameKind
+from spae.incontext.tasks.labelled import LabelledPictures, LabelledSplits, LabelledWords, random_table, rows_by_label
+from spae.incontext.tasks.registry import LABELLED_TASKS, RELEASED_TASKS, TASKS
+from spae.incontext.tasks.released import PictureWords, ReleasedData
 
-__all__ = ["CONTROLS", "FewShotTask", "LabelledWords", "NameKind", "Task"]
+__all__ = [
+    "CONTROLS",
+    "LABELLED_TASKS",
+    "RELEASED_TASKS",
+    "TASKS",
+    "FewShotTask",
+    "LabelledPictures",
+    "LabelledSplits",
+    "LabelledWords",
+    "NameKind",
+    "PictureWords",
+    "ReleasedData",
+    "Task",
+    "random_table",
+    "rows_by_label",
+]

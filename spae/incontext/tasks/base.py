@@ -1,7 +1,7 @@
 """What every task offers to `jobs.incontext`."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from spae.incontext.episodes import Episode
 from spae.incontext.language_model import AnswerLimits
@@ -18,8 +18,15 @@ class Task(Protocol):
     def settings(self) -> Sequence[str]:
         """Its columns, such as 5-way-3-shot."""
 
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What makes its rows beside the flags, for the footer of its files."""
+
     def limits(self, setting: str) -> AnswerLimits:
         """How an answer is asked for."""
+
+    def prepare(self, setting: str, numbers: Iterable[int]) -> None:
+        """Read what these episodes need together, where that is faster than one by one."""
 
     def episode(self, setting: str, number: int) -> Episode:
         """Episode of this number; ValueError where the data cannot give one."""
@@ -29,6 +36,9 @@ class Task(Protocol):
 
     def score(self, parsed: str, target: str) -> float:
         """From 0 to 1."""
+
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
+        """By name, what is measured of all parsed answers and targets together, if anything."""
 
     def chance(self, setting: str) -> float | None:
         """What guessing gives, where that means something."""

@@ -5,19 +5,18 @@ Names are the classes' own, made-up ones (as in Fast Open MiniImageNet: only the
 of other things. Controls take away what an answer could be right by: a model that reads the words must fail then.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spae.data.order import random_generator
 from spae.incontext.episodes import Episode, Question
 from spae.incontext.language_model import AnswerLimits
 from spae.incontext.prompts import PROMPT_FORMS, SETTINGS, Example, Setting, classification_prompt
-from spae.incontext.text import bare
+from spae.incontext.tasks.labelled import LabelledPictures, LabelledSplits
+from spae.incontext.text import bare, one_line
 
 NameKind = Literal["real", "made-up", "other"]
 
@@ -25,20 +24,6 @@ MADE_UP = ("dax", "blicket", "wug", "fep", "zup", "toma", "koba", "modi", "gazze
 """Names that mean nothing; the first two are Frozen's."""
 OTHERS = ("lion", "vase", "piano", "bridge", "candle", "ladder", "violin", "anchor", "kettle", "saddle")
 """Names of things that no picture shows, if none of them is a class."""
-
-
-@dataclass(frozen=True)
-class LabelledWords:
-    """Pictures of a split as text: n keys, labels int64 (n,), and the words of their first layers, a text each."""
-
-    keys: tuple[str, ...]
-    labels: NDArray[np.int64]
-    texts: tuple[str, ...]
-
-    @cached_property
-    def members(self) -> dict[int, NDArray[np.int64]]:
-        """Rows of each label."""
-        return {int(label): np.flatnonzero(self.labels == label) for label in np.unique(self.labels)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +40,26 @@ class FewShotTask:
         queries: asked about of one support.
     """
 
-    support: LabelledWords
-    scored: LabelledWords
+    support: LabelledPictures
+    scored: LabelledPictures
     class_names: Mapping[int, str]
     seed: int = 0
     names: NameKind = "made-up"
     form: str = "lqae"
     queries: int = 8
+
+    @classmethod
+    def of(cls, splits: LabelledSplits, names: NameKind) -> "FewShotTask":
+        """The task on two splits."""
+        return cls(
+            support=splits.support,
+            scored=splits.scored,
+            class_names=splits.class_names,
+            seed=splits.seed,
+            names=names,
+            form=splits.form,
+            queries=splits.queries,
+        )
 
     @property
     def name(self) -> str:
@@ -72,6 +70,14 @@ class FewShotTask:
     def settings(self) -> Sequence[str]:
         """The fourteen of Tab. 1; each of them with + and a name of CONTROLS is one too."""
         return tuple(SETTINGS)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def prepare(self, setting: str, numbers: Iterable[int]) -> None:
+        """Nothing: the words are there."""
 
     def limits(self, setting: str) -> AnswerLimits:
         """Greedy free text, one line."""
@@ -88,6 +94,10 @@ class FewShotTask:
     def score(self, parsed: str, target: str) -> float:
         """1 where the whole answer is the name, else 0 (facts 5.1)."""
         return float(parsed == bare(target))
+
+    def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
 
     def episode(self, setting: str, number: int) -> Episode:
         """Classes, examples and queries of an episode; the same for every control and kind of name.
@@ -107,10 +117,19 @@ class FewShotTask:
         questions = []
         for row in asked:
             target = names[int(self.scored.labels[row])]
-            text = target if control == "names-as-words" else self.scored.texts[row]
+            text = target if control == "names-as-words" else self._text(self.scored, row, control)
             prompt = classification_prompt(form, chosen, examples, told, text)
             questions.append(Question(self.scored.keys[row], prompt, target))
-        return Episode(number, tuple(self.support.keys[row] for row in rows), tuple(questions))
+        return Episode(
+            number,
+            tuple(self.support.keys[row] for row in rows),
+            tuple(questions),
+            support_names=tuple(example.name for example in examples),
+            names=tuple(map(one_line, told)),
+        )
+
+    def _text(self, pictures: LabelledPictures, row: int, control: str) -> str:
+        return pictures.text(row, random_table=control == "random-table")
 
     def _classes(self, ways: int, shots: int) -> list[int]:
         """Labels that both splits know and the support has enough examples of."""
@@ -140,7 +159,7 @@ class FewShotTask:
     def _examples(
         self, rows: Sequence[int], names: Mapping[int, str], control: str, draw: np.random.Generator
     ) -> list[Example]:
-        texts = [self.support.texts[row] for row in rows]
+        texts = [self._text(self.support, row, control) for row in rows]
         told = [names[int(self.support.labels[row])] for row in rows]
         if control:
             texts, told = CONTROLS[control](texts, told, draw)
@@ -173,5 +192,10 @@ CONTROLS: dict[str, _Change] = {
     "permuted-labels": lambda texts, names, draw: (texts, draw.permutation(names).tolist()),
     "shuffled-words": lambda texts, names, draw: (_deal_anew(texts, draw), names),
     "names-as-words": lambda texts, names, draw: (names, names),
+    "random-table": lambda texts, names, draw: (texts, names),
 }
-"""What is taken away from examples, by name; names-as-words gives instead: a ceiling."""
+"""What is taken away from examples, by name; names-as-words gives instead: a ceiling.
+
+With random-table every word, of examples and queries alike, is told as another one, by one permutation of the whole
+vocabulary: which words are equal stays, what they mean is gone.
+"""

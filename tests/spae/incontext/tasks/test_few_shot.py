@@ -66,7 +66,7 @@ def test_queries_ask_every_class_as_often(task):
     assert sorted(counts.values()) == [1, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("control", sorted(CONTROLS.keys() - {"random-table"}))
 def test_controls_change_the_examples_alone(task, control):
     plain, changed = (task.episode(setting, 2) for setting in ("5-way-3-shot", f"5-way-3-shot+{control}"))
     assert plain.support_keys == changed.support_keys

@@ -1,0 +1,1 @@
+"""Episodes as task folders of other people's evaluation harnesses."""

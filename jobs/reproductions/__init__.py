@@ -1,0 +1,7 @@
+"""Tables and figures of the paper, made again; a new one is a file and a line here."""
+
+from jobs.reproductions import fig3, tab1, tab3
+from jobs.reproductions.base import Reproduction
+
+REPRODUCTIONS: dict[str, Reproduction] = {"tab1": tab1.TABLE, "tab3": tab3.TABLE, "fig3": fig3.FIGURE}
+"""By name in the paper."""

@@ -17,7 +17,7 @@ _KEPT = 1 << 16  # pictures; 597 words of each are 157 MB
 
 
 class FolderWords:
-    """Pictures below a folder as words, by evaluation's crop; each is encoded once.
+    """Pictures below a folder as words, by evaluation's crop; each is encoded once. Links in the folder are followed.
 
     Args:
         model: the tokenizer.

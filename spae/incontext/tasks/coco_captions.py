@@ -58,9 +58,9 @@ class CocoCaptions(LayerSweep):
     def draw(self, setting: str, number: int) -> Draw:
         """Picture `number` of the validation part in an order by the seed; the target is its captions, a line each."""
         self.words(setting)
-        query = self._part("val")[self.place("coco-captions", number, len(self._part("val")))]
-        draw, known = random_generator(self.data.seed, number, "coco-captions examples"), self._part("train")
-        shown = [known[at] for at in draw.choice(len(known), SHOTS, replace=False)]
+        query = self._val[self.place("coco-captions", number, len(self._val))]
+        draw = random_generator(self.data.seed, number, "coco-captions examples")
+        shown = [self._train[at] for at in draw.choice(len(self._train), SHOTS, replace=False)]
         told = [one.captions[int(draw.integers(len(one.captions)))] for one in shown]
         return Draw(
             support=tuple(one.picture for one in shown),
@@ -68,9 +68,6 @@ class CocoCaptions(LayerSweep):
             target="\n".join(map(one_line, query.captions)),
             prompt=lambda words, text: caption_prompt(list(map(Example, words, told)), text),
         )
-
-    def _part(self, part: str) -> Sequence[_Captioned]:
-        return self._train if part == "train" else self._val
 
     @cached_property
     def _train(self) -> Sequence[_Captioned]:
@@ -93,11 +90,12 @@ class CocoCaptions(LayerSweep):
                 "--data names the folder with COCO's annotations/ and pictures"
             )
         file, folder = f"annotations/{names[0]}", names[0].removeprefix("captions_").removesuffix(".json")
+        images, annotations = read_items(self.data.folder, file, "images", "annotations")
         captions = defaultdict[int, list[str]](list)
-        for number, item in enumerate(read_items(self.data.folder, file, "annotations")):
+        for number, item in enumerate(annotations):
             where = f"{self.data.folder}/{file}: annotation {number}"
             captions[number_of(item, "image_id", where)].append(text_of(item, "caption", where))
-        for number, item in enumerate(read_items(self.data.folder, file, "images")):
+        for number, item in enumerate(images):
             where = f"{self.data.folder}/{file}: image {number}"
             if told := captions.get(number_of(item, "id", where)):
                 yield _Captioned(f"{folder}/{text_of(item, 'file_name', where)}", tuple(told))

@@ -28,8 +28,9 @@ class InnerShots:
 def read_inner_shots(folder: str, name: str, shots: int, ways: int) -> Sequence[InnerShots]:
     """The questions of a set; ValueError names the file, and the item and field that are not as released."""
     file = f"{name}_shots_{shots}_ways_{ways}_all_questions.json"
+    (items,) = read_items(folder, file)
     found = []
-    for number, item in enumerate(read_items(folder, file)):
+    for number, item in enumerate(items):
         where, places = f"{folder}/{file}: item {number}", range(1, shots * ways + 1)
         found.append(
             InnerShots(

@@ -33,8 +33,8 @@ class RealFastVqa(ReleasedTask):
         return normalised_answer(answer.split("\n", 1)[0])
 
     def score(self, parsed: str, target: str) -> float:
-        """1 where both are one answer, else 0."""
-        return float(parsed == normalised_answer(target))
+        """1 where both are one answer, else 0; what has no word is none."""
+        return float(parsed == normalised_answer(target) != "")
 
     def draw(self, setting: str, number: int) -> Draw:
         """Question `number` in an order by the seed; ValueError for an unknown setting, or more than there are."""

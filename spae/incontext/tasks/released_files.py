@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spae.data.media import MediaError
-from spae.data.sources.files import Place, read_part
+from spae.data.sources.files import Place, is_text, read_part
 
 MOST_BYTES = 1 << 30
 """Of a file; COCO's captions of 2014 are 66 MB."""
@@ -24,17 +24,26 @@ def read_file(folder: str, name: str) -> str:
         raise ValueError(f"{folder}/{name}: {error}; --data names the folder with the released files") from error
 
 
-def read_items(folder: str, name: str, key: str = "") -> Sequence[Mapping[str, Any]]:
-    """The objects of a JSON list, or of the list that a JSON object has under a key; ValueError for other shapes."""
+def read_items(folder: str, name: str, *keys: str) -> list[Sequence[Mapping[str, Any]]]:
+    """The lists of objects that a JSON object has under keys; without keys the one list that the file is.
+
+    ValueError for other shapes.
+    """
+    text = read_file(folder, name)
     try:
-        document = json.loads(read_file(folder, name))
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:  # of too long a number, or too many brackets
         raise ValueError(f"{folder}/{name} is no JSON: {error}") from error
-    items = document.get(key) if key and isinstance(document, dict) else document
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        where = f"a list of objects under {key!r}" if key else "a list of objects"
-        raise ValueError(f"{folder}/{name} is not {where} with at least one in it, as released")
-    return items
+    if not keys:
+        return [_items(document, f"{folder}/{name}")]
+    found = document if isinstance(document, dict) else {}
+    return [_items(found.get(key), f"{folder}/{name}, under {key!r},") for key in keys]
+
+
+def _items(value: Any, where: str) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"{where} is not a list of objects with at least one in it, as released")
+    return value
 
 
 def text_of(item: Mapping[str, Any], field: str, where: str) -> str:
@@ -46,6 +55,8 @@ def checked_text(text: Any, where: str) -> str:
     """A text of some letters, not too many; ValueError, which names the place, for anything else."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where} holds no text but {str(text)[:40]!r}")
+    if not is_text(text):
+        raise ValueError(f"{where} holds {text[:40]!r}, which is half a character somewhere")
     if len(text) > MOST_LETTERS:
         raise ValueError(f"{where} holds {len(text)} letters, and at most {MOST_LETTERS} are allowed")
     return text

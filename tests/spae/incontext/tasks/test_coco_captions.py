@@ -76,7 +76,7 @@ def change(folder, split, **values):
     ("split", "values", "message"),
     [
         ("train2014", {"images": lambda rows: rows[:9]}, "has 9 pictures with captions to train; 10 are needed"),
-        ("val2014", {"images": {}}, "is not a list of objects under 'images'"),
+        ("val2014", {"images": {}}, "under 'images', is not a list of objects"),
         ("val2014", {"annotations": [{"image_id": [1], "caption": "x"}]}, r"annotation 0, field 'image_id', holds no"),
         (
             "val2014",

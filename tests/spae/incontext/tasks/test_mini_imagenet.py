@@ -110,6 +110,8 @@ def test_what_a_file_says_cannot_add_a_line(tmp_path):
     [
         (b"{", "is no JSON"),
         (b"[" * 100_000, "is no JSON"),
+        (b"[" + b"1" * 9_999 + b"]", "is no JSON"),
+        (b'[{"image_1": "\\ud800.png"}]', "field 'image_1', holds '\\ud800.png', which is half a character"),
         (b"{}", "is not a list of objects"),
         (b"[]", "at least one in it"),
         (b"[1]", "is not a list of objects"),

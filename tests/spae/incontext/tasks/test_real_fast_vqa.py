@@ -37,3 +37,4 @@ def test_settings_are_those_of_tab_3(task):
 def test_answers_are_compared_as_vqa_v2_does(task):
     assert task.score(task.parse(" Two.\nQ: more"), "2") == 1
     assert task.score(task.parse("two of them"), "2") == 0
+    assert task.score(task.parse(""), "the") == 0, "nothing is no answer"

@@ -53,7 +53,7 @@ class CocoCaptions(LayerSweep):
 
     def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """CIDEr (from 0 to 10, word weights from the targets of all answers) and BLEU-1 to 4 (from 0 to 1)."""
-        return corpus_scores(list(answers))
+        return corpus_scores(answers)
 
     def draw(self, setting: str, number: int) -> Draw:
         """Picture `number` of the validation part in an order by the seed; the target is its captions, a line each."""

@@ -134,10 +134,11 @@ class AskingJob:
                 yield one, self._checked(answer, names)
 
     def _checked(self, answer: Answer, allowed: Sequence[str]) -> Answer:
-        """The answer, or the error that it is none of the allowed."""
+        """The answer, or the error that it is none of the allowed ones; a server may not have been told them."""
         if answer.error or not allowed or self.task.parse(answer.text) in map(self.task.parse, allowed):
             return answer
-        return replace(answer, text="", error=f"{answer.text[:80]!r} came out, which is none of the allowed {allowed}")
+        error = f"{answer.text[:80]!r} came out, which is none of the {len(allowed)} allowed texts"
+        return replace(answer, text="", error=error)
 
     def _row(self, setting: str, asked: AskedQuestion, answer: Answer) -> EpisodeRow:
         episode, question = asked.episode, asked.question

@@ -2,12 +2,17 @@
 
 import json
 import tracemalloc
+from dataclasses import dataclass
 
 import pytest
 from transformers import LlamaConfig
 
 from jobs import incontext
-from jobs.episodes.files import stored_footer
+from jobs.episodes.asking import AskingJob, PromptReader, ask_files
+from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_footer
+from jobs.episodes.task_flags import TaskFlags, make_task
+from spae.incontext import NearestContext
+from spae.model import SPAE
 from tests.completions_server import serving
 from tests.jobs.episodes.runs import SETTING, rows, run
 from tests.released_data import save_captions, save_inner_shots
@@ -101,13 +106,53 @@ def test_closed_answers_are_names_and_said_to_be_closed(folder, model, tmp_path,
 
 def test_closed_answers_of_a_server_are_checked(folder, model, tmp_path, server):
     assert run(folder, model, tmp_path, *asked(server, "--closed")) == 1
-    assert all(row["error"].startswith("'OUTPUT:' came out, which is none of the allowed") for row in rows(tmp_path))
+    assert all(row["error"].startswith("'OUTPUT:' came out, which is none of the 2 allowed") for row in rows(tmp_path))
 
 
-def test_files_that_all_fail_end_the_run(folder, model, tmp_path, caplog):
-    (tmp_path / "few-shot-made-up").write_text("a file where a folder is wanted")
-    assert run(folder, model, tmp_path, "--episodes", "400", "--queries", "1") in (1, 2)
-    assert not list(tmp_path.rglob("*.parquet"))
+@dataclass
+class Breaking:
+    """Answers, but raises for the episodes that are named."""
+
+    broken: range
+    revision = "real"
+
+    def answer(self, asked, limits):
+        if asked[0].episode.number in self.broken:
+            raise ValueError("no such luck")
+        return PromptReader(NearestContext()).answer(asked, limits)
+
+
+@pytest.fixture
+def job(folder, model, tmp_path):
+    flags = {"model": model, "shards": f"{folder}/test", "support_shards": f"{folder}/train", "output": str(tmp_path)}
+    task = make_task(TaskFlags(**flags, layers=1), SPAE.from_pretrained(model))
+    return AskingJob(EpisodesRun(str(tmp_path), TASK, {}), task, 0)
+
+
+FILES = [EpisodeFile(SETTING, number, number, number + 1) for number in range(20)]
+
+
+def test_a_file_that_fails_costs_itself_and_is_named(job, tmp_path, caplog):
+    outcomes = list(ask_files(job, FILES, [Breaking(range(0, 20, 3))] * 3))
+    failed = {outcome.file.index for outcome in outcomes if outcome.reason == "no such luck"}
+    assert failed == set(range(0, 20, 3))
+    assert {row["episode"] for row in rows(tmp_path)} == set(range(20)) - failed
+    assert caplog.text.count("gets no rows: no such luck") == 7
+
+
+def test_files_that_fail_one_after_the_other_end_the_run(job, tmp_path):
+    with pytest.raises(RuntimeError, match="8 files of episodes in a row have failed, the last by: no such luck"):
+        list(ask_files(job, FILES, [Breaking(range(5, 20))]))
+    assert {row["episode"] for row in rows(tmp_path)} == set(range(5))
+
+
+def test_several_who_answer_make_the_rows_of_one(job, tmp_path):
+    list(ask_files(job, FILES, [Breaking(range(0))]))
+    alone = rows(tmp_path)
+    for file in tmp_path.rglob("*.parquet"):
+        file.unlink()
+    assert sorted(outcome.file.index for outcome in ask_files(job, FILES, [Breaking(range(0))] * 4)) == list(range(20))
+    assert rows(tmp_path) == alone
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spae.incontext.tasks.released import ReleasedData, ReleasedTask
 from spae.incontext.tasks.released_files import read_items, text_of
 from spae.incontext.text import one_line
 
@@ -23,6 +24,28 @@ class InnerShots:
     question: str
     question_picture: str
     answer: str
+
+
+class InnerShotsTask(ReleasedTask):
+    """What tasks on such files share; a file is read when the first setting needs it.
+
+    Args:
+        data: folder of the set, with its files and pictures.
+        name: of the task.
+        set_name: as the files begin.
+    """
+
+    def __init__(self, data: ReleasedData, name: str, set_name: str) -> None:
+        super().__init__(data, name)
+        self._set = set_name
+        self._read: dict[tuple[int, int], Sequence[InnerShots]] = {}
+
+    def item(self, shots: int, ways: int, number: int) -> InnerShots:
+        """Question `number` of a file in an order by the seed; ValueError where there are fewer."""
+        if (shots, ways) not in self._read:
+            self._read[shots, ways] = read_inner_shots(self.data.folder, self._set, shots, ways)
+        items = self._read[shots, ways]
+        return items[self.place(f"{self._set} {shots} {ways}", number, len(items))]
 
 
 def read_inner_shots(folder: str, name: str, shots: int, ways: int) -> Sequence[InnerShots]:

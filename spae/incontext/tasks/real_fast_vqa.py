@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from spae.incontext.language_model import AnswerLimits
 from spae.incontext.prompts import Exchange, question_prompt
-from spae.incontext.tasks.inner_shots import read_inner_shots
-from spae.incontext.tasks.released import Draw, ReleasedTask
+from spae.incontext.tasks.inner_shots import InnerShotsTask
+from spae.incontext.tasks.released import Draw
 from spae.incontext.tasks.vqa_answers import normalised_answer
 
 WAYS = 2
@@ -16,7 +16,7 @@ SHOTS = {f"{WAYS}-way-{shots}-shot": shots for shots in (1, 3, 5)}
 """Pictures a class, by setting."""
 
 
-class RealFastVqa(ReleasedTask):
+class RealFastVqa(InnerShotsTask):
     """Answers to questions about a picture that shows classes which are introduced first."""
 
     @property
@@ -40,14 +40,14 @@ class RealFastVqa(ReleasedTask):
         """Question `number` in an order by the seed; ValueError for an unknown setting, or more than there are."""
         if setting not in SHOTS:
             raise ValueError(f"setting {setting!r} is none of {', '.join(SHOTS)}")
-        items = self.kept(setting, lambda: read_inner_shots(self.data.folder, "real_fast_vqa", SHOTS[setting], WAYS))
-        item = items[self.place(setting, number, len(items))]
-        introduced = [("What is this?", name) for name in item.names]
+        item = self.item(SHOTS[setting], WAYS, number)
         return Draw(
             support=item.pictures,
             query=item.question_picture,
             target=item.answer,
             prompt=lambda words, query: question_prompt(
-                [Exchange(text, *pair) for text, pair in zip(words, introduced, strict=True)], query, item.question
+                [Exchange(*pair) for pair in zip(words, ["What is this?"] * len(words), item.names, strict=True)],
+                query,
+                item.question,
             ),
         )

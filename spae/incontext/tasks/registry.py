@@ -21,7 +21,7 @@ LABELLED_TASKS: dict[str, Callable[[LabelledSplits], Task]] = {
 RELEASED_TASKS: dict[str, Callable[[ReleasedData], Task]] = {
     "mini-imagenet-real": lambda data: MiniImageNet(data, "mini-imagenet-real", "real_name_mi"),
     "mini-imagenet-made-up": lambda data: MiniImageNet(data, "mini-imagenet-made-up", "open_ended_mi"),
-    "real-fast-vqa": lambda data: RealFastVqa(data, "real-fast-vqa"),
+    "real-fast-vqa": lambda data: RealFastVqa(data, "real-fast-vqa", "real_fast_vqa"),
     "coco-qa": lambda data: CocoQa(data, "coco-qa"),
     "coco-captions": lambda data: CocoCaptions(data, "coco-captions"),
 }

@@ -4,16 +4,14 @@ A task draws names of pictures and text alone; their words come from `PictureWor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from spae.data.media import MediaError
 from spae.data.order import random_generator
 from spae.incontext.episodes import Episode, Question
 from spae.incontext.language_model import AnswerLimits, Prompt
-
-Items = TypeVar("Items")
 
 
 class PictureWords(Protocol):
@@ -88,7 +86,6 @@ class ReleasedTask(ABC):
 
     def __init__(self, data: ReleasedData, name: str) -> None:
         self.data, self.name = data, name
-        self._kept: dict[Any, Any] = {}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -128,12 +125,6 @@ class ReleasedTask(ABC):
     def words(self, setting: str) -> tuple[PictureWords, int]:
         """Whose words a setting tells, and of how many layers."""
         return self.data.words, self.data.layers
-
-    def kept(self, name: Hashable, read: Callable[[], Items]) -> Items:
-        """What was read of this name; read once."""
-        if name not in self._kept:
-            self._kept[name] = read()
-        return self._kept[name]
 
     def place(self, name: str, number: int, count: int) -> int:
         """Which of `count` questions comes at `number` in an order by the seed; ValueError where there are fewer."""

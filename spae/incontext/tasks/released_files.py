@@ -6,6 +6,7 @@ from typing import Any
 
 from spae.data.media import MediaError
 from spae.data.sources.files import Place, is_text, read_part
+from spae.incontext.text import one_line
 
 MOST_BYTES = 1 << 30
 """Of a file; COCO's captions of 2014 are 66 MB."""
@@ -53,7 +54,7 @@ def text_of(item: Mapping[str, Any], field: str, where: str) -> str:
 
 def checked_text(text: Any, where: str) -> str:
     """A text of some letters, not too many; ValueError, which names the place, for anything else."""
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not one_line(text):
         raise ValueError(f"{where} holds no text but {str(text)[:40]!r}")
     if not is_text(text):
         raise ValueError(f"{where} holds {text[:40]!r}, which is half a character somewhere")

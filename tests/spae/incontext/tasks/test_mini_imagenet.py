@@ -117,6 +117,7 @@ def test_what_a_file_says_cannot_add_a_line(tmp_path):
         (b"[1]", "is not a list of objects"),
         (b"\xff\xfe[", "codec can't decode"),
         (b'[{"image_1": "a.png"}]', "item 0, field 'image_2', holds no text but 'None'"),
+        (b'[{"image_1": " \\u0000\\u2028"}]', "item 0, field 'image_1', holds no text"),
         (b'[{"image_1": 5}]', "item 0, field 'image_1', holds no text but '5'"),
         (b'[{"image_1": "' + b"x" * 9_999 + b'"}]', "holds 9999 letters, and at most 2000"),
     ],

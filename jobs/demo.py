@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from jobs.demos.digits import (
+    LANGUAGE_MODEL,
     DemoFlags,
     Training,
     clip_stage,
@@ -25,6 +26,7 @@ from jobs.demos.digits import (
     vocabulary_stage,
 )
 from jobs.reporting.comparison import compared_figures, comparison_text
+from jobs.reporting.reading import gather_reading, reading_text
 from jobs.stages import Stage, run_stages
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     figures = compared_figures([scores["model"], scores["baseline"]])
     text = comparison_text(figures, ["with semantic loss", "without"])
-    sys.stdout.write(f"\n{text}\n{time.monotonic() - started:.0f} s\n")
+    reading = gather_reading(str(folder / "incontext"))
+    sys.stdout.write(f"\n{text}\n{reading_text(reading)}\n{time.monotonic() - started:.0f} s\n")
     for title, name in (
         ("picture", "report.png"),
         ("page", "report.html"),
@@ -72,6 +75,7 @@ def demo_stages(flags: DemoFlags) -> list[Stage]:
     own = (*tokens, "--workers", str(flags.workers))
     stages.append(Stage("tokenize", "jobs.tokenize_shards", own, needs, on_cluster=True))
     stages.append(score_stage(flags, "model", "scores/model.json", needs))
+    stages.append(_reading(flags, after=("export model", "shard train", "shard test")))
     needs = ("export baseline", "vocabulary", "shard test")
     stages.append(score_stage(flags, "baseline", "scores/baseline.json", needs))
     return stages
@@ -80,6 +84,14 @@ def demo_stages(flags: DemoFlags) -> list[Stage]:
 def _shard(flags: DemoFlags, split: str) -> Stage:
     source = ("--source", "digits", "--output", flags.path("shards"), "--split", split)
     return Stage(f"shard {split}", "pipelines.images", (*source, "--split-seed", str(SPLIT_SEED)))
+
+
+def _reading(flags: DemoFlags, after: tuple[str, ...]) -> Stage:
+    """A short form of `make incontext`: a made-up name for each of five digits, three examples of each."""
+    own: tuple[str, ...] = ("--model", flags.path("model"), "--llm", LANGUAGE_MODEL, "--task", "few-shot-made-up")
+    own += ("--shards", flags.path("shards/test"), "--support-shards", flags.path("shards/train"))
+    own += ("--settings", "5-way-3-shot", "5-way-3-shot+shuffled-words", "--episodes", "12")
+    return Stage("read", "jobs.incontext", (*own, "--output", flags.path("incontext")), after)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import tyro
 
 from jobs.demos.digits import (
     DIGITS,
+    HELD_OUT,
+    HELD_OUT_MODEL,
     DemoFlags,
     Training,
     clip_stage,
@@ -36,8 +38,6 @@ from spae.model import SPAE
 logger = logging.getLogger(__name__)
 
 SEEDS = (1, 2)  # besides the demo's own, which is 0
-HELD_OUT = (3, 7)
-HELD_OUT_MODEL = "seeds/held-out"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from jobs.episodes.task_flags import TaskFlags, make_task
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from spae import __version__
-from spae.data.publishing import join, publish
+from spae.data.publishing import join, publish, read_bytes
 from spae.incontext import NearestContext
 from spae.incontext.tasks import Task
 from spae.model import SPAE
@@ -250,9 +250,12 @@ def _report(plan: Plan, flags: IncontextFlags) -> int:
     for setting, reason in missing.items():
         reports[setting] = {"n/a": reason}
         sys.stdout.write(f"{setting:44} n/a: {reason}\n")
-    document = {"protocol": {**footer, **dataclasses.asdict(flags)}, run.task: reports}
-    publish(join(run.output, "summary.json"), json.dumps(document, indent=1).encode())
-    logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, join(run.output, "summary.json"))
+    url = join(run.output, "summary.json")
+    before = json.loads(read_bytes(url) or b"{}")  # other settings of this run, and other tasks
+    document = {**before, "protocol": {**footer, **dataclasses.asdict(flags)}}
+    document[run.task] = {**before.get(run.task, {}), **reports}
+    publish(url, json.dumps(document, indent=1).encode())
+    logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, url)
     return 1 if errors else 0
 
 

@@ -4,7 +4,8 @@
     python -m jobs.report vocabulary URL    # what a vocabulary folder holds, see its --help
 
 Reads shards/test, model and tokens, and where they are there metrics.json, baseline (the model trained without the
-semantic loss) and the histories of both runs. Writes report.png and report.html.
+semantic loss), the histories of both runs, and incontext (what a language model read). Writes report.png and
+report.html.
 """
 
 import json
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from jobs.reporting import vocabulary as vocabulary_report
 from jobs.reporting.page import Drawing, PageContent, WordRow, render_page
+from jobs.reporting.reading import gather_reading
 from jobs.training.run_folder import read_history
 from spae.codebook.usage import WordUsage
 from spae.data.publishing import join, publish, read_bytes
@@ -34,6 +36,7 @@ from spae.pyramid import TokenPyramid
 
 PICTURE, PAGE = "report.png", "report.html"
 TEST_SPLIT, MODEL, BASELINE, TOKENS, METRICS = "shards/test", "model", "baseline", "tokens", "metrics.json"
+READING = "incontext"
 HEADS = {MODEL: "with semantic loss", BASELINE: "without semantic loss"}
 CURVES = {
     "pixel": "mean squared error of pixels",
@@ -118,6 +121,7 @@ def gather(demo: str, count: int) -> PageContent:
         words=tuple(_word_row(example, title, model) for example, title in zip(examples, titles, strict=True)),
         demo=demo,
         notes=tuple(notes),
+        reading=gather_reading(join(demo, READING)),
     )
 
 

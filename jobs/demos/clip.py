@@ -5,7 +5,6 @@ it as any other: `local-dir:FOLDER` works in every command that takes a CLIP. Th
 CLIP is a supervised classifier of digits and proves the mechanism, not any transfer.
 """
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from jobs.demos.digits import CAPTIONS_FILE
 from spae.clip import image_features, load_clip, prompt_features
 from spae.data.augmentation import load_pictures
 from spae.data.publishing import publish
@@ -196,6 +196,7 @@ def save(model: open_clip.CustomTextCLIP, text: Path, record: dict[str, Any], fo
     for name in TOKENIZER_FILES:
         if (text / name).is_file():
             publish(str(folder / name), text / name)
+    publish(str(folder / CAPTIONS_FILE), "".join(f"{caption}\n" for caption in CAPTIONS).encode())
     publish(str(folder / "open_clip_model.safetensors"), safetensors.torch.save(model.state_dict()))
     document = {"model_cfg": model_config(folder.resolve()), "preprocess_cfg": {}, "training": record}
     publish(str(folder / "open_clip_config.json"), json.dumps(document, indent=1).encode())
@@ -237,9 +238,8 @@ def run(config: DemoClipConfig) -> int:
 
 def _record(config: DemoClipConfig) -> dict[str, Any]:
     """All that determines the weights: the configuration without places, and the shards' content."""
-    shards = "".join(shard.sha256 for shard in load_index(config.train).shards)
     kept = {name: value for name, value in asdict(config).items() if name not in ("val", "output", "replace", "train")}
-    return {**kept, "train_sha256": hashlib.sha256(shards.encode()).hexdigest()}
+    return {**kept, "train_sha256": load_index(config.train).sha256}
 
 
 def _is_done(folder: Path, record: dict[str, Any], replace_other: bool) -> bool:

@@ -1,5 +1,6 @@
 """Which task on which pictures: flags that several commands share, and making the task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import tyro
 from jobs.episodes.folder_words import FolderWords
 from jobs.episodes.words import SplitWords
 from jobs.paths import place, place_or_name
-from spae.data.records import load_class_names
+from spae.data.records import load_class_names, load_index
 from spae.incontext.prompts import PROMPT_FORMS
 from spae.incontext.tasks import LABELLED_TASKS, RELEASED_TASKS, TASKS, LabelledSplits, ReleasedData, Task
 from spae.model import SPAE
@@ -34,6 +35,8 @@ class TaskFlags:
     """Folder of token tables of --shards by this model; without it the pictures are encoded."""
     support_tokens: str | None = None
     """The same of --support-shards."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that are drawn, all by default. For few-shot tasks."""
     data: str | None = None
     """Folder of the released files and their pictures. For tasks on released files."""
     baseline_model: str | None = None
@@ -100,16 +103,26 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
             baseline=_baseline(flags, model, folder),
         )
         return RELEASED_TASKS[flags.task](data)
-    shards = place("--shards", flags.shards or "")
+    shards, support = place("--shards", flags.shards or ""), place("--support-shards", flags.support_shards or "")
+    hashes = {"shards_sha256": load_index(shards).sha256, "support_shards_sha256": load_index(support).sha256}
     splits = LabelledSplits(
-        support=_split("support-", flags, model, flags.support_shards or "", flags.support_tokens),
+        support=_split("support-", flags, model, support, flags.support_tokens),
         scored=_split("", flags, model, shards, flags.tokens),
-        class_names=load_class_names(shards),
+        class_names=_class_names(shards, flags.classes),
         seed=flags.seed,
         form=flags.form,
         queries=flags.queries,
+        provenance={**hashes, **({"classes": list(flags.classes)} if flags.classes else {})},
     )
     return LABELLED_TASKS[flags.task](splits)
+
+
+def _class_names(shards: str, chosen: Sequence[str]) -> dict[int, str]:
+    """Names of the labels that may be drawn; ValueError for a name that none has."""
+    names = load_class_names(shards)
+    if unknown := sorted(set(chosen) - set(names.values())):
+        raise ValueError(f"--classes {' '.join(unknown)}: {shards} has {', '.join(names.values()) or 'no names'}")
+    return {label: name for label, name in names.items() if not chosen or name in chosen}
 
 
 def _baseline(flags: TaskFlags, model: SPAE, folder: str) -> FolderWords | None:
@@ -121,4 +134,4 @@ def _baseline(flags: TaskFlags, model: SPAE, folder: str) -> FolderWords | None:
 
 def _split(which: str, flags: TaskFlags, model: SPAE, shards: str, tokens: str | None) -> SplitWords:
     folder = None if tokens is None else place(f"--{which}tokens", tokens)
-    return SplitWords(model, place(f"--{which}shards", shards), flags.layers, flags.batch, folder)
+    return SplitWords(model, shards, flags.layers, flags.batch, folder)

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from jobs.reporting.comparison import at, compared_figures
+from jobs.reporting.reading import Reading, reading_html
 
 CAVEAT = (
     "The captions on which the small CLIP was trained name the labels: it is a supervised classifier of digits, and "
@@ -49,6 +50,7 @@ class PageContent:
         words: rows of the token table.
         demo: the folder it is about.
         notes: what is missing.
+        reading: what a language model made of the words.
     """
 
     metrics: Mapping[str, Any]
@@ -57,6 +59,7 @@ class PageContent:
     words: tuple[WordRow, ...]
     demo: str
     notes: tuple[str, ...]
+    reading: Reading | None = None
 
 
 def render_page(content: PageContent) -> str:
@@ -69,6 +72,7 @@ def render_page(content: PageContent) -> str:
         picture=figure_html(first),
         words=_words(content.words),
         sql=html.escape(SQL.format(tokens=f"{content.demo}/tokens")),
+        reading=reading_html(content.reading),
         others="".join(f"<section>{figure_html(drawing)}</section>" for drawing in others),
         caveat=html.escape(CAVEAT),
         protocol=_protocol(content.metrics),
@@ -179,6 +183,7 @@ th, td { padding: .22rem 1.1rem .22rem 0; border-bottom: 1px solid #e9ebee; vert
 td.key { white-space: nowrap; }
 .key, code, pre { font-family: ui-monospace, monospace; font-size: .85em; }
 pre { background: #f5f6f8; padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; max-width: 60rem; }
+pre.prompt { white-space: pre-wrap; }
 .caveat { border-left: 4px solid #c26a1b; padding-left: 1rem; margin: 1.2rem 0; }
 .note { color: #8a4b08; }
 .small { font-size: .87em; color: #5b616b; overflow-wrap: anywhere; }
@@ -196,6 +201,7 @@ $picture
 in SQL, for the first word:</p>
 <pre>$sql</pre>
 $words
+$reading
 $others
 <h2>Do it again</h2>
 <pre>make demo                            # all of it, from the raw digits

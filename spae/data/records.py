@@ -82,6 +82,11 @@ class SplitIndex:
         """Samples in all shards."""
         return sum(shard.samples for shard in self.shards)
 
+    @property
+    def sha256(self) -> str:
+        """Of the shards' own, in order: the same for the same samples wherever they lie."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Sidecar:

@@ -8,6 +8,7 @@ from jobs.demos.clip import DemoClipConfig
 from jobs.demos.digits import DemoFlags
 from jobs.evaluate import EvaluateFlags
 from jobs.export import ExportFlags
+from jobs.incontext import IncontextFlags
 from jobs.tokenize_shards import TokenizeFlags
 from pipelines.images import ImagesFlags
 from pipelines.vocabulary import VocabularyFlags
@@ -21,6 +22,7 @@ FLAGS = {
     "jobs.demos.clip": DemoClipConfig,
     "jobs.evaluate": EvaluateFlags,
     "jobs.export": ExportFlags,
+    "jobs.incontext": IncontextFlags,
     "jobs.tokenize_shards": TokenizeFlags,
 }
 
@@ -34,16 +36,16 @@ def understood(stage):
 def test_every_command_of_the_demo_is_understood():
     stages = demo.demo_stages(DemoFlags(output="runs/demo", steps=7))
     parsed = [understood(stage) for stage in stages]
-    assert len(parsed) == len(stages) == 13
+    assert len(parsed) == len(stages) == 14
     trained = [flags for flags in parsed if isinstance(flags, train.TrainFlags)]
     assert [flags.config.objective.semantic_weight for flags in trained] == [0.0, 1.0]
     assert {flags.config.steps for flags in trained} == {7}
 
 
-def test_test_pictures_are_only_tokenized_and_scored():
+def test_test_pictures_are_only_tokenized_scored_and_asked_about():
     for stage in demo.demo_stages(DemoFlags()):
         if "runs/demo/shards/test" in stage.flags:
-            assert stage.module in ("jobs.tokenize_shards", "jobs.evaluate")
+            assert stage.module in ("jobs.tokenize_shards", "jobs.evaluate", "jobs.incontext")
 
 
 def test_every_stage_needs_what_is_there():

@@ -7,8 +7,9 @@ import duckdb
 import pytest
 from PIL import Image
 
-from jobs import evaluate, report
+from jobs import evaluate, incontext, report
 from jobs.reporting.page import CAVEAT, SQL
+from spae.incontext.episodes import read_episodes
 from tests import tiny_spae
 from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import tokenize_split
@@ -35,7 +36,17 @@ def demo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(demo):
+def reading(demo):
+    """Answers of the reference without weights about the demo's pictures."""
+    places = {"--model": "model", "--shards": "shards/test", "--support-shards": "shards/test", "--output": "incontext"}
+    arguments = [part for flag, path in places.items() for part in (flag, str(demo / path))]
+    cells = ("--settings", "2-way-1-shot", "2-way-1-shot+shuffled-words", "--episodes", "4")
+    assert incontext.main([*arguments, "--llm", "nearest-context", *cells]) == 0
+    return read_episodes(str(demo / "incontext/few-shot-made-up/2-way-1-shot/episodes-000000.parquet"))[0]
+
+
+@pytest.fixture(scope="module")
+def page(demo, reading):
     assert report.main(["--demo", str(demo), "--examples", "4"]) == 0
     return (demo / "report.html").read_text()
 
@@ -74,6 +85,14 @@ def test_words_are_those_of_the_token_table(page, demo):
             page,
         )
     assert {first[key][0] for key in keys} == {0, 1, 2}, "as many classes as there are"
+
+
+def test_what_the_language_model_read_is_shown_whole(page, demo, reading):
+    summary = json.loads((demo / "incontext/summary.json").read_text())["few-shot-made-up"]
+    assert all(f"<td>{name}</td><td>{one['mean']:.1%} [" in page for name, one in summary.items())
+    shown = re.findall(r"<pre class='prompt'>(.*?) <b>(.*?)</b></pre>", page, re.DOTALL)
+    assert [html.unescape(prompt) for prompt, _ in shown] == [row.prompt for row in reading if row.query == 0][:3]
+    assert [answer for _, answer in shown] == [row.answer for row in reading if row.query == 0][:3]
 
 
 def test_what_stages_are_called_cannot_break_the_page(page):

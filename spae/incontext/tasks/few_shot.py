@@ -6,7 +6,7 @@ of other things. Controls take away what an answer could be right by: a model th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ class FewShotTask:
         names: what classes are called in the prompt.
         form: wording, a name of PROMPT_FORMS.
         queries: asked about of one support.
+        provenance: what the footer of its files says of the pictures.
     """
 
     support: LabelledPictures
@@ -47,6 +48,7 @@ class FewShotTask:
     names: NameKind = "made-up"
     form: str = "lqae"
     queries: int = 8
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, splits: LabelledSplits, names: NameKind) -> "FewShotTask":
@@ -59,6 +61,7 @@ class FewShotTask:
             names=names,
             form=splits.form,
             queries=splits.queries,
+            provenance=splits.provenance,
         )
 
     @property
@@ -70,11 +73,6 @@ class FewShotTask:
     def settings(self) -> Sequence[str]:
         """The fourteen of Tab. 1; each of them with + and a name of CONTROLS is one too."""
         return tuple(SETTINGS)
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
 
     def prepare(self, setting: str, numbers: Iterable[int]) -> None:
         """Nothing: the words are there."""

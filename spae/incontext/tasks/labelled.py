@@ -1,9 +1,9 @@
 """Pictures with labels as text: what tasks on splits of shards draw from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ class LabelledSplits:
         seed: of all episodes.
         form: wording, a name of PROMPT_FORMS.
         queries: asked about of one support.
+        provenance: what the footer of a run says of the pictures.
     """
 
     support: LabelledPictures
@@ -82,3 +83,4 @@ class LabelledSplits:
     seed: int = 0
     form: str = "lqae"
     queries: int = 8
+    provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -43,8 +43,8 @@ class MiniImageNet(ReleasedTask):
         return bare(answer.split("\n", 1)[0])
 
     def score(self, parsed: str, target: str) -> float:
-        """1 where the whole answer is the name, else 0 (facts 5.1)."""
-        return float(parsed == bare(target))
+        """1 where the whole answer is the name, else 0 (facts 5.1); an empty one is none."""
+        return float(parsed == bare(target) != "")
 
     def draw(self, setting: str, number: int) -> Draw:
         """Question `number` in an order by the seed; ValueError for an unknown setting, or more than there are."""

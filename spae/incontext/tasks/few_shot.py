@@ -90,8 +90,8 @@ class FewShotTask:
         return bare(answer.split("\n", 1)[0])
 
     def score(self, parsed: str, target: str) -> float:
-        """1 where the whole answer is the name, else 0 (facts 5.1)."""
-        return float(parsed == bare(target))
+        """1 where the whole answer is the name, else 0 (facts 5.1); an empty one is none."""
+        return float(parsed == bare(target) != "")
 
     def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """Nothing."""

@@ -67,14 +67,9 @@ def clip_stage(flags: DemoFlags, clip: str, *more: str, after: tuple[str, ...] =
 
 def vocabulary_stage(flags: DemoFlags, clip: str, vocabulary: str, after: str) -> Stage:
     """Give the language model's words their semantics."""
-    own: tuple[str, ...] = (
-        "--clip",
-        f"local-dir:{flags.path(clip)}",
-        "--templates",
-        flags.path(f"{clip}/{CAPTIONS_FILE}"),
-    )
-    own += vocabulary_flags(flags.path(vocabulary))
-    return Stage("vocabulary", "pipelines.vocabulary", own, (after,))
+    folder = flags.path(clip)
+    own = ("--clip", f"local-dir:{folder}", "--templates", str(Path(folder, CAPTIONS_FILE)))
+    return Stage("vocabulary", "pipelines.vocabulary", (*own, *vocabulary_flags(flags.path(vocabulary))), (after,))
 
 
 def vocabulary_flags(output: str) -> tuple[str, ...]:

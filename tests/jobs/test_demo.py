@@ -38,7 +38,7 @@ def test_every_command_of_the_demo_is_understood():
     parsed = [understood(stage) for stage in stages]
     assert len(parsed) == len(stages) == 14
     trained = [flags for flags in parsed if isinstance(flags, train.TrainFlags)]
-    assert [flags.config.objective.semantic_weight for flags in trained] == [0.0, 1.0]
+    assert [flags.config.objective.semantic_weight for flags in trained] == [0.0, 1.5]
     assert {flags.config.steps for flags in trained} == {7}
 
 

@@ -7,23 +7,13 @@ from collections.abc import Callable, Sequence
 
 from spae.incontext.language_model import AnswerLimits, Prompt
 from spae.incontext.prompts import PROMPT_FORMS, SETTINGS, Example, Setting, classification_prompt
-from spae.incontext.tasks.inner_shots import InnerShots, read_inner_shots
-from spae.incontext.tasks.released import Draw, ReleasedData, ReleasedTask
+from spae.incontext.tasks.inner_shots import InnerShots, InnerShotsTask
+from spae.incontext.tasks.released import Draw
 from spae.incontext.text import bare
 
 
-class MiniImageNet(ReleasedTask):
-    """The fourteen settings of Tab. 1; examples are told again for repeats.
-
-    Args:
-        data: folder of the set, with its files and pictures.
-        name: of the task.
-        set_name: as the files begin.
-    """
-
-    def __init__(self, data: ReleasedData, name: str, set_name: str) -> None:
-        super().__init__(data, name)
-        self._set = set_name
+class MiniImageNet(InnerShotsTask):
+    """The fourteen settings of Tab. 1; examples are told again for repeats."""
 
     @property
     def settings(self) -> Sequence[str]:
@@ -49,9 +39,7 @@ class MiniImageNet(ReleasedTask):
     def draw(self, setting: str, number: int) -> Draw:
         """Question `number` in an order by the seed; ValueError for an unknown setting, or more than there are."""
         chosen = _chosen(setting)
-        file = (self._set, chosen.shots, chosen.ways)
-        items = self.kept(file, lambda: read_inner_shots(self.data.folder, *file))
-        item = items[self.place(str(file), number, len(items))]
+        item = self.item(chosen.shots, chosen.ways, number)
         return Draw(
             support=item.pictures,
             query=item.question_picture,

@@ -13,7 +13,9 @@ from spae.incontext import (
     NearestContext,
     Prompt,
     TransformersModel,
+    identify_language_model,
     open_language_model,
+    open_token_counter,
 )
 from tests.tiny_causal import SIZES, save_causal
 from tests.tiny_gguf import save_gguf
@@ -76,3 +78,16 @@ def test_nearest_context_loads_neither_torch_nor_openai():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_name_revision_and_tokens_are_known_without_weights(tmp_path):
+    folder = save_causal(tmp_path / "tiny", LlamaConfig(**SIZES))
+    for place, name in ((folder, None), (folder, "short"), ("nearest-context", None)):
+        opened, counter = open_language_model(place, name=name), open_token_counter(place, name=name)
+        assert identify_language_model(place, name=name) == (opened.name, opened.revision)
+        assert counter.context_tokens == opened.context_tokens
+        assert counter.count_tokens("seven <|im_end|> dax") == opened.count_tokens("seven <|im_end|> dax")
+    assert identify_language_model("http://127.0.0.1:9/v1", name="m") == ("m", "")
+    for know in (identify_language_model, open_token_counter):
+        with pytest.raises(ValueError, match="no language model at"):
+            know("/nowhere.gguf")

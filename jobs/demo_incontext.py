@@ -38,7 +38,8 @@ class DemoIncontextFlags:
     output: str = ""
     """Folder for rows and table; without, reading in the demo's."""
     whole: bool = False
-    """All fourteen settings, all controls, references and numbers of layers, and the digits that nothing saw."""
+    """All fourteen settings, and of the six cells all controls; references, numbers of layers as in Fig. 3, and the
+    digits that nothing saw."""
     episodes: int = 50
     """Supports a setting, eight queries each."""
     layers: int = 2
@@ -79,13 +80,13 @@ class Reader:
         return Stage(self.folder, "jobs.incontext", own)
 
 
-def with_controls(settings: Sequence[str], *controls: str) -> tuple[str, ...]:
-    """The settings, and each of them with each control."""
-    return (*settings, *(f"{setting}+{control}" for control in controls for setting in settings))
+def controlled(*controls: str) -> tuple[str, ...]:
+    """The six cells with each control."""
+    return tuple(f"{setting}+{control}" for control in controls for setting in CELLS)
 
 
 SIX_CELLS = (
-    Reader(title="words", folder="words", settings=with_controls(CELLS, "permuted-labels", "shuffled-words")),
+    Reader(title="words", folder="words", settings=(*CELLS, *controlled("permuted-labels", "shuffled-words"))),
     Reader(title="words of the model without semantic loss", folder="unguided", settings=CELLS, model="baseline"),
 )
 
@@ -97,15 +98,15 @@ def whole_table() -> tuple[Reader, ...]:
     unseen = ("--classes", *(DIGITS[label] for label in HELD_OUT))
     two_ways = tuple(name for name, setting in SETTINGS.items() if setting.ways == len(HELD_OUT))
     return (
-        Reader(title="words", folder="words", settings=with_controls(all_settings, *controls)),
+        Reader(title="words", folder="words", settings=(*all_settings, *controlled(*controls))),
         Reader(
             title="words of the model without semantic loss",
             folder="unguided",
-            settings=with_controls(all_settings, "shuffled-words"),
+            settings=(*all_settings, *controlled("shuffled-words")),
             model="baseline",
         ),
-        Reader(title="real names", folder="real", settings=all_settings, task="few-shot-real"),
-        Reader(title="names of other things", folder="other", settings=all_settings, task="few-shot-other"),
+        Reader(title="real names: copying", folder="real", settings=CELLS, task="few-shot-real"),
+        Reader(title="names of other things", folder="other", settings=CELLS, task="few-shot-other"),
         *(
             Reader(title=f"reference: {name}", folder=name, settings=all_settings, reader=name)
             for name in ("nearest-context", "raw-pixels", "k-means-words")

@@ -37,7 +37,10 @@ def gather_reading(folder: str) -> Reading | None:
 
 def reading_text(reading: Reading | None) -> str:
     """The scores for a terminal, a line a setting; empty without a reading."""
-    return "".join(f"{name:46} {share}\n" for name, share in _shares(reading.scores)) if reading else ""
+    if reading is None:
+        return ""
+    lines = "".join(f"{name:46} {share}\n" for name, share in _shares(reading.scores))
+    return f"{reading.language_model} reads the words, {reading.task}:\n{lines}"
 
 
 def reading_html(reading: Reading | None) -> str:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-FLOOR = ("order", "publishing", "records", "media", "video", "mp4", "sources")
+FLOOR = ("order", "publishing", "records", "sidecars", "tar_writer", "media", "video", "mp4", "sources")
 LIGHT = ("spae", "spae.config", "spae.presets", "spae.data", *(f"spae.data.{name}" for name in FLOOR))
 
 

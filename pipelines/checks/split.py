@@ -16,7 +16,7 @@ from pipelines.planning.files import PLAN_FOLDER, PlanFiles, part_name
 from pipelines.planning.plan import plan_fingerprint
 from pipelines.planning.record import PlanRecord, load_plan_record
 from pipelines.shards.attempts import MARK_SUFFIX
-from pipelines.shards.folder import load_sidecars, shard_info, shard_names
+from pipelines.shards.folder import shard_names
 from spae.data.publishing import join, read_bytes
 from spae.data.records import (
     CLASSES_FILE,
@@ -31,6 +31,7 @@ from spae.data.records import (
     shard_name,
     shard_number,
 )
+from spae.data.sidecars import load_sidecars, shard_info
 from spae.progress import tracked
 
 SHOWN = 5

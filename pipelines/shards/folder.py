@@ -5,12 +5,10 @@ inputs of every shard; from them any shard can be built again. One run at a time
 """
 
 import contextlib
-import itertools
 import json
-import logging
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +33,7 @@ from spae.data.records import (
     save_index,
     shard_number,
 )
-
-SIDECARS_AT_ONCE = 256
-"""Sidecars in memory: 30 MB of them for a thousand classes."""
-
-logger = logging.getLogger(__name__)
+from spae.data.sidecars import load_sidecars, shard_info
 
 
 @dataclass(frozen=True)
@@ -72,32 +66,6 @@ class SplitResult:
     def samples(self) -> int:
         """Samples of the finished shards."""
         return sum(shard.samples for shard in self.shards)
-
-
-def load_sidecars(folder: str, names: Iterable[str]) -> Iterator[Sidecar]:
-    """The sidecars of the named shards, in order; those that do not exist or cannot be read are left out.
-
-    They are read a batch at a time (at once, from a store), since all of a large split would fill the memory.
-    """
-    file_system, path = fsspec.url_to_fs(folder)
-    remaining = iter(names)
-    while batch := list(itertools.islice(remaining, SIDECARS_AT_ONCE)):
-        paths = {name: f"{path.rstrip('/')}/{name}.json" for name in batch}
-        found = file_system.cat(list(paths.values()), on_error="return")
-        for name, sidecar_path in paths.items():
-            content = found[sidecar_path]
-            if isinstance(content, FileNotFoundError):
-                continue
-            if isinstance(content, Exception):
-                raise content
-            try:
-                sidecar = Sidecar.from_json(content.decode())
-                if sidecar.shard != name:
-                    raise ValueError(f"this is the sidecar of {sidecar.shard}; delete it and rerun the sharding")
-            except ValueError as error:
-                logger.warning("%s: %s", sidecar_path, error)
-            else:
-                yield sidecar
 
 
 def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
@@ -205,12 +173,6 @@ def error_reasons(folder: str, shard: str) -> Counter[str]:
     """Unusable inputs of a shard a reason, from its dead letters."""
     data = read_bytes(join(folder, ERRORS_FOLDER, f"{shard}.jsonl")) or b""
     return Counter(json.loads(line)["reason"] for line in data.splitlines())
-
-
-def shard_info(folder: str, sidecar: Sidecar) -> ShardInfo:
-    """The index row of a finished shard."""
-    url = join(folder, f"{sidecar.shard}.tar")
-    return ShardInfo(url, sidecar.samples, sidecar.bytes, sidecar.sha256, sidecar.errors)
 
 
 def _with_reasons(found: Mapping[str, set[str]], retried: Collection[str] | None) -> set[str]:

@@ -17,10 +17,8 @@ from pipelines.planning.entry_rows import PlanHasher, determining, rows_to_entri
 from pipelines.planning.files import PLAN_FOLDER, PlanFiles
 from pipelines.planning.plan import ShardSettings
 from pipelines.shards.attempts import Attempt
-from pipelines.shards.folder import load_sidecars
 from pipelines.shards.inputs import InputMaker
 from pipelines.shards.isolation import IsolatedMaker
-from pipelines.shards.tar import TarWriter
 from spae.data.publishing import delete, join, publish, publishing
 from spae.data.records import (
     ERRORS_FOLDER,
@@ -28,7 +26,9 @@ from spae.data.records import (
     Sidecar,
     shard_name,
 )
+from spae.data.sidecars import load_sidecars
 from spae.data.sources import Entry
+from spae.data.tar_writer import TarWriter
 
 logger = logging.getLogger(__name__)
 

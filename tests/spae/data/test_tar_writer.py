@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.shards.tar import TarWriter
+from spae.data.tar_writer import TarWriter
 
 NAMES = st.text("abcXYZ019-_.", min_size=1, max_size=100)
 

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,9 @@ import tyro
 
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
-from jobs.resources import CPU, GPU, ResourcesError, wait_for_room
+from jobs.resources import CPU, ResourcesError
 from jobs.retries import persistently
+from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
 from jobs.tokens.decoding import decode_row
 from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
@@ -37,9 +37,6 @@ from spae.model import SPAE
 from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
-
-_PATIENCE = 1_800.0  # seconds for a cluster to have its first nodes
-_FAILURES_IN_A_ROW = 32  # shards after which the trouble is not theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +82,17 @@ class TokenizeFlags:
         if min(self.worker_cpus, self.decoder_cpus) <= 0:
             raise ValueError(f"--worker-cpus {self.worker_cpus}, --decoder-cpus {self.decoder_cpus} must be above 0")
 
+    @property
+    def actors(self) -> ModelActors:
+        """Of this run."""
+        return ModelActors(
+            workers=self.workers,
+            cpus=self.worker_cpus,
+            cpus_beside=self.decoder_cpus,
+            device=self.device,
+            wait_for_resources=self.wait_for_resources,
+        )
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
@@ -98,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if plan.todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
-            may_grow = connect(flags.ray_address, num_cpus=_local_cpus(flags))
-            flags = dataclasses.replace(flags, workers=_fitting_workers(flags, may_grow))
+            may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
+            flags = dataclasses.replace(flags, workers=flags.actors.fitting(may_grow))
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -148,9 +156,8 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[O
     """Decode and encode on the cluster; yields what became of each shard, in the order in which they finish."""
     if not plan.todo:
         return
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # else it says that the bars are off
+    quiet_data()
+    watch = FailureWatch("gets no table")
     # Ray would start more processes than processors, 10 s each, and end them again: 3,000 pictures took 3 times as long
     cpus = int(ray.cluster_resources().get(CPU, 1) / flags.workers)
     job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
@@ -158,50 +165,12 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[O
     outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
         ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
         fn_constructor_args=[job],
-        compute=ray.data.ActorPoolStrategy(size=flags.workers),
-        num_cpus=flags.worker_cpus,
-        num_gpus=1 if flags.device == "cuda" else None,
+        **flags.actors.map_options,
     )
-    failures = 0
     for row in outcomes.iter_rows():
         outcome: Outcome = from_row(row)
-        failures = failures + 1 if isinstance(outcome, FailedShard) else 0
-        if isinstance(outcome, FailedShard):
-            logger.error("%s gets no table: %s", outcome.shard.name, outcome.reason)
-            if failures == _FAILURES_IN_A_ROW:
-                raise RuntimeError(f"{failures} shards in a row have failed, the last by: {outcome.reason}")
+        watch.note(outcome.shard.name, outcome.reason if isinstance(outcome, FailedShard) else "")
         yield outcome
-
-
-def _local_cpus(flags: TokenizeFlags) -> int:
-    """CPUs of a Ray of our own: enough for the actors and two decoding tasks, also where the machine has fewer."""
-    return max(os.cpu_count() or 1, math.ceil(flags.workers * flags.worker_cpus + 2 * flags.decoder_cpus))
-
-
-def _fitting_workers(flags: TokenizeFlags, may_grow: bool) -> int:
-    """The workers asked for, or as many as leave a decoding task some CPU: without it all would wait for ever.
-
-    ValueError where there cannot be one, ResourcesError where there is none in time.
-    """
-    fitting, patience = _room(flags), flags.wait_for_resources
-    if fitting < flags.workers and (fitting < 1 or patience is not None):
-        each = {CPU: flags.worker_cpus, GPU: int(flags.device == "cuda")}
-        try:
-            wait_for_room(flags.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
-        except (ResourcesError, ValueError):
-            if _room(flags) < 1:
-                raise
-        fitting = max(1, _room(flags))
-    if fitting < flags.workers:
-        logger.warning("the cluster has room for %d of %d workers", fitting, flags.workers)
-    return min(fitting, flags.workers)
-
-
-def _room(flags: TokenizeFlags) -> int:
-    """How many workers the cluster, as it is now, has room for."""
-    resources = ray.cluster_resources()
-    fitting = int((resources.get(CPU, 0) - flags.decoder_cpus) / flags.worker_cpus + 1e-9)
-    return min(fitting, int(resources.get(GPU, 0))) if flags.device == "cuda" else fitting
 
 
 def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:

@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from jobs.retries import persistently
+from jobs.tokens.actors import load_for_actor
 from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
@@ -26,27 +26,15 @@ from spae.data.publishing import delete, join, publish
 from spae.data.records import ERRORS_FOLDER, ShardInfo
 from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
 from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
-from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
 
 class ShardEncoder:
-    """An actor that holds the model: pictures of a shard in, its table published, what became of it out.
-
-    It computes with one thread on a CPU: another number adds in another order, and ids could differ in a last bit.
-    """
+    """An actor that holds the model: pictures of a shard in, its table published, what became of it out."""
 
     def __init__(self, job: TokenJob) -> None:
-        torch.set_num_threads(1)
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
         self.job = job
-        self.model = persistently(f"loading {job.model}", lambda: SPAE.from_pretrained(job.model, job.device))
-        if self.model.fingerprint != job.model_fingerprint:
-            raise ValueError(
-                f"{job.model} was {job.model_fingerprint} when the job began and is {self.model.fingerprint} now; "
-                "give each model a folder of its own and start again"
-            )
+        self.model = load_for_actor(job.model, job.model_fingerprint, job.device)
 
     def __call__(self, row: Row) -> Row:
         """The same as `tokenize`, for Ray."""

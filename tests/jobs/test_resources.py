@@ -8,7 +8,6 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 
-from jobs import tokenize_shards
 from jobs.cluster import connect
 from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.tokenize_shards import TokenizeFlags
@@ -59,7 +58,7 @@ def test_tokenizing_takes_the_gpus_that_are_there(cluster, caplog, patience, wai
     caplog.set_level("INFO")
     places = {"model": "m", "input": "i", "output": "o"}
     flags = TokenizeFlags(**places, device="cuda", workers=2, wait_for_resources=patience)
-    assert tokenize_shards._fitting_workers(flags, may_grow=True) == 1
+    assert flags.actors.fitting(may_grow=True) == 1
     assert "the cluster has room for 1 of 2 workers" in caplog.text
     assert ("waiting up to" in caplog.text) == waits
 

@@ -20,6 +20,7 @@ import torch
 from jobs import tokenize_shards
 from jobs.cluster import connect
 from jobs.tokenize_shards import TokenizeFlags
+from jobs.tokens import actors
 from jobs.tokens.messages import TokenizedShard
 from spae.data.publishing import TEMPORARY_MARK
 from spae.data.records import load_index
@@ -233,7 +234,7 @@ def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables,
 
 
 def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):
-    monkeypatch.setattr(tokenize_shards, "_FAILURES_IN_A_ROW", 2)
+    monkeypatch.setattr(actors, "FAILURES_IN_A_ROW", 2)
     split = write_split(tmp_path / "split", [samples(2, seed) for seed in range(4)])
     for path in Path(split).glob("*.tar"):
         path.write_bytes(path.read_bytes()[:700])

@@ -1,0 +1,114 @@
+"""Actors that hold a model: for how many there is room, how they load it, and when their failures end a run."""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from jobs.resources import CPU, GPU, Device, ResourcesError, wait_for_room
+from jobs.retries import persistently
+from spae.model import SPAE
+
+FAILURES_IN_A_ROW = 32
+"""Shards after which the trouble is not theirs."""
+_PATIENCE = 1_800.0  # seconds for a cluster to have its first nodes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelActors:
+    """How many actors are wanted, and what each of them takes."""
+
+    workers: int
+    cpus: float
+    """Of an actor."""
+    cpus_beside: float = 0
+    """Of a task that works beside the actors; without room for one all would wait for ever."""
+    device: Device
+    wait_for_resources: float | None = None
+
+    @property
+    def local_cpus(self) -> int:
+        """CPUs of a Ray of our own: enough for the actors and two tasks, also where the machine has fewer."""
+        return max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus + 2 * self.cpus_beside))
+
+    def fitting(self, may_grow: bool) -> int:
+        """The workers asked for, or as many as leave a task some CPU.
+
+        ValueError where there cannot be one, ResourcesError where there is none in time.
+        """
+        fitting, patience = self._room(), self.wait_for_resources
+        if fitting < self.workers and (fitting < 1 or patience is not None):
+            each = {CPU: self.cpus, GPU: int(self.device == "cuda")}
+            try:
+                wait_for_room(self.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
+            except (ResourcesError, ValueError):
+                if self._room() < 1:
+                    raise
+            fitting = max(1, self._room())
+        if fitting < self.workers:
+            logger.warning("the cluster has room for %d of %d workers", fitting, self.workers)
+        return min(fitting, self.workers)
+
+    @property
+    def map_options(self) -> dict[str, Any]:
+        """These actors, as Ray Data's `map` takes them."""
+        return {
+            "compute": ray.data.ActorPoolStrategy(size=self.workers),
+            "num_cpus": self.cpus,
+            "num_gpus": 1 if self.device == "cuda" else None,
+        }
+
+    def _room(self) -> int:
+        """How many workers the cluster, as it is now, has room for."""
+        resources = ray.cluster_resources()
+        fitting = int((resources.get(CPU, 0) - self.cpus_beside) / self.cpus + 1e-9)
+        return min(fitting, int(resources.get(GPU, 0))) if self.device == "cuda" else fitting
+
+
+class FailureWatch:
+    """Counts shards that fail in a row.
+
+    Args:
+        consequence: for a failed shard, such as "gets no table".
+    """
+
+    def __init__(self, consequence: str) -> None:
+        self._consequence, self._failures = consequence, 0
+
+    def note(self, shard: str, reason: str) -> None:
+        """Take note of what became of a shard, with no reason where it is well; RuntimeError where too many failed."""
+        self._failures = self._failures + 1 if reason else 0
+        if reason:
+            logger.error("%s %s: %s", shard, self._consequence, reason)
+        if self._failures == FAILURES_IN_A_ROW:
+            raise RuntimeError(f"{self._failures} shards in a row have failed, the last by: {reason}")
+
+
+def quiet_data() -> None:
+    """Keep Ray Data from drawing bars of its own, and from saying that they are off."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+def load_for_actor(model: str, fingerprint: str, device: str) -> SPAE:
+    """Load a model where an actor computes; ValueError unless it is the one that the job began with.
+
+    It computes with one thread on a CPU: another number adds in another order, and a last bit could differ.
+    """
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    loaded = persistently(f"loading {model}", lambda: SPAE.from_pretrained(model, device))
+    if loaded.fingerprint != fingerprint:
+        raise ValueError(
+            f"{model} was {fingerprint} when the job began and is {loaded.fingerprint} now; "
+            "give each model a folder of its own and start again"
+        )
+    return loaded

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": Command("jobs.train", "ray", "train a tokenizer"),
     "export": Command("jobs.export", "ray", "write a model folder from a run"),
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
+    "reconstruct": Command("jobs.reconstruct_shards", "ray", "turn token tables back into shards of pictures"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
     "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
     "harness": Command("jobs.harness", "ray", "write the same questions as a task folder of lm-eval"),

@@ -45,6 +45,11 @@ def repair_split(split: Split, found: Verification) -> None:
     where there is no plan.json, or where plan/ is damaged and the source lists other inputs than then.
     """
     record = split.record
+    if record is None and split.is_reconstructed:
+        raise ValueError(
+            f"{split.folder} was rebuilt from token tables; delete the sidecars of {', '.join(found.broken[:3])} and "
+            "rerun `python -m jobs.reconstruct_shards` as it was run before"
+        )
     if record is None:
         raise ValueError(f"{split.folder} has no {PLAN_FILE}; rerun `python -m pipelines.images` as it was run before")
     if found.plan_is_whole:

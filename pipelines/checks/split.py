@@ -51,6 +51,8 @@ class Split:
     record: PlanRecord | None
     shards: tuple[str, ...]
     """The shards that there should be."""
+    is_reconstructed: bool = False
+    """Whether it was rebuilt from token tables: then it has no plan, and classes only where those were known."""
 
 
 @dataclass
@@ -83,7 +85,9 @@ def open_split(folder: str) -> Split:
         record = None
     name = record.settings.split if record else folder.rstrip("/").rsplit("/", 1)[-1]
     count = record.shards if record else max(shard_names(name, files).values(), default=-1) + 1
-    return Split(folder, files, name, record, tuple(shard_name(name, index) for index in range(count)))
+    shards = tuple(shard_name(name, index) for index in range(count))
+    first = next(load_sidecars(folder, shards[:1]), None)
+    return Split(folder, files, name, record, shards, PLAN_FILE not in files and bool(first and first.is_reconstructed))
 
 
 def verify_split(split: Split) -> Verification:
@@ -91,7 +95,7 @@ def verify_split(split: Split) -> Verification:
     classes = _classes(split)
     checker = ShardChecker(split.folder, classes, split.record.settings if split.record else None)
     found = Verification()
-    if classes is None:
+    if classes is None and (CLASSES_FILE in split.files or not split.is_reconstructed):
         found.deviations.append(f"{CLASSES_FILE} is missing or damaged: labels are not checked")
     key_hashes: list[NDArray[np.uint64]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -163,7 +167,7 @@ def _classes(split: Split) -> tuple[ClassName, ...] | None:
 
 
 def _folder_deviations(split: Split, found: Verification) -> Iterator[str]:
-    if split.record is None:
+    if split.record is None and not split.is_reconstructed:
         yield f"{PLAN_FILE} is missing or damaged: nothing says how many shards there should be, nor how they were made"
     known = set(index_files(split.name, []))
     for name in sorted(known - split.files):

@@ -25,6 +25,8 @@ MEDIA_SUFFIXES = ("jpg", "png", "mp4")
 LABEL_SUFFIX, TEXT_SUFFIX, METADATA_SUFFIX = "cls", "txt", "json"
 INDEX_FILE, INDEX_PARQUET, SIZES_FILE, CLASSES_FILE = "index.json", "index.parquet", "sizes.json", "classes.parquet"
 PLAN_FILE, ERRORS_FOLDER = "plan.json", "errors"
+RECONSTRUCTION = "reconstruction"
+"""The only entry in the settings of a shard that was rebuilt from a token table: no plan.json lists its inputs."""
 
 MAX_KEY_LENGTH = 90  # a member's name, suffix included, must fit the 100 bytes of a USTAR header
 KEY_PATTERN = rf"[A-Za-z0-9-][A-Za-z0-9_-]{{0,{MAX_KEY_LENGTH - 1}}}"
@@ -106,6 +108,11 @@ class Sidecar:
     reasons: dict[str, int] = field(default_factory=dict)
     """Errors a reason."""
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_reconstructed(self) -> bool:
+        """Whether a token table was its input."""
+        return RECONSTRUCTION in self.settings
 
     def to_json(self) -> str:
         """The file's content."""

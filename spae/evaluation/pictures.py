@@ -151,6 +151,18 @@ def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> Tok
     return join_pyramids(parts)
 
 
+def decode_in_batches(model: SPAE, pyramid: TokenPyramid, batch: int) -> Iterator[NDArray[np.uint8]]:
+    """Pictures uint8 (b, H, W, 3), b at most `batch`, that words rebuild; every pass of the model has exactly `batch`.
+
+    As in `encode_in_batches` the last one is filled up, with pictures of the first word that are dropped.
+    """
+    for start in range(0, len(pyramid), batch):
+        part = pyramid[start : start + batch]
+        filled = [torch.cat([ids, ids.new_zeros(batch - len(part), *ids.shape[1:])]) for ids in part.layers]
+        pixels = model.decode(TokenPyramid(tuple(filled)))[: len(part)]
+        yield (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def join_pyramids(parts: Sequence[TokenPyramid]) -> TokenPyramid:
     """The pyramids of all parts, in order, as one batch."""
     return TokenPyramid(tuple(torch.cat(layers) for layers in zip(*(part.layers for part in parts), strict=True)))

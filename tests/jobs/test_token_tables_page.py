@@ -1,0 +1,114 @@
+"""The recipes of docs/token_tables.md, run as they stand there."""
+
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from jobs.cluster import connect
+from spae.data.token_table import read_token_table
+from tests.tiny_shards import CLASSES, samples, write_split
+from tests.tiny_tokens import tokenize_split
+
+PAGE = Path(__file__).parents[2] / "docs/token_tables.md"
+
+
+@pytest.fixture(scope="module")
+def place(model, tmp_path_factory):
+    """A folder with tokens/ and shards/test/ in it."""
+    made = tmp_path_factory.mktemp("place")
+    split = write_split(made / "shards/test", [samples(count, seed) for seed, count in enumerate((9, 5, 7))])
+    tokenize_split(model, split, made / "tokens")
+    return made
+
+
+@pytest.fixture
+def rows(place):
+    """(label, ids of the first two layers) of each picture."""
+    tables = [read_token_table(str(path), 2)[0] for path in sorted((place / "tokens").glob("test-*.parquet"))]
+    return [
+        (label, [int(first), *second.flatten().tolist()])
+        for table in tables
+        for label, first, second in zip(table.labels, table.layers[0].flatten(), table.layers[1], strict=True)
+    ]
+
+
+def recipes(title):
+    """The indented blocks below a heading of the page that are Python."""
+    section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", section, re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks if "import" in block]
+
+
+def run(recipe, place, monkeypatch):
+    """The names that a recipe leaves."""
+    monkeypatch.chdir(place)
+    names = {"__name__": "recipe"}
+    exec(compile(recipe, str(PAGE), "exec"), names)
+    return names
+
+
+def test_sql_counts_first_words_by_class(place, rows, monkeypatch):
+    found = run(recipes("SQL")[0], place, monkeypatch)["counts"]
+    expected = Counter((CLASSES[label], f"word{ids[0]}") for label, ids in rows)
+    assert {(name, word): count for name, word, count in found} == expected
+
+
+def test_sql_counts_all_words_of_a_layer(place, rows, monkeypatch):
+    found = run(recipes("SQL")[1], place, monkeypatch)["counts"]
+    expected = Counter((label, f"word{word}") for label, ids in rows for word in ids[1:])
+    assert {(label, word): count for label, word, count in found} == expected
+
+
+def test_datasets_load_the_folder(place, rows, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    names = run(recipes("Hugging Face datasets")[0], place, monkeypatch)
+    assert names["rows"].column_names == ["key", "label", "layer_1", "layer_2"]
+    assert [(row["label"], [*row["layer_1"], *row["layer_2"]]) for row in names["rows"]] == rows
+    assert names["first"].tolist() == rows[0][1][1:]
+
+
+def test_datasets_load_tables_of_other_names_by_a_pattern(place, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "tokens").mkdir()
+    for path in (place / "tokens").glob("*.parquet"):
+        shutil.copy(path, tmp_path / "tokens" / path.name.replace("test", "photos"))
+    (call,) = re.findall(r"`(load_dataset\(.*?\))`", PAGE.read_text())
+    names = run(f"from datasets import load_dataset\nrows = {call}", tmp_path, monkeypatch)
+    assert names["rows"]["train"].num_rows == 21
+
+
+def test_a_loader_gives_the_first_layers_of_every_row_once(place, rows):
+    (recipe,) = recipes("A torch DataLoader over the first layers")
+    shown = recipe + "    print(total, sorted(ids.tolist() for batch in batches for ids in batch))\n"
+    done = subprocess.run([sys.executable, "-c", shown], cwd=place, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"21 {sorted(ids for _, ids in rows)}"
+
+
+@pytest.mark.slow
+def test_ray_gives_the_second_layer_of_every_row(place, rows, monkeypatch):
+    connect("local", num_cpus=2)
+    try:
+        found = run(recipes("Ray Data")[0], place, monkeypatch)["batches"]
+    finally:
+        ray.shutdown()
+    assert sorted(np.concatenate(found).tolist()) == sorted(ids[1:] for _, ids in rows)
+
+
+def test_the_page_tells_the_columns(place):
+    schema = pq.read_schema(place / "tokens/test-000000.parquet")
+    for name, kind in (("key", pa.string()), ("label", pa.int32()), ("clip", pa.int32())):
+        assert schema.field(name).type == kind
+        assert f"| `{name}` | {kind} |" in PAGE.read_text()
+    assert str(schema.field("layer_2").type) == "fixed_size_list<element: int32 not null>[4]"

@@ -134,14 +134,15 @@ def clear_folders(splits: Iterable[PlannedSplit], todo: Iterable[PlannedTar]) ->
 
 
 def finish_split(split: PlannedSplit, classes: Sequence[ClassName]) -> list[ShardInfo]:
-    """The finished shards of a split; writes classes and index over them unless one lacks before the last of them.
+    """The finished shards of a split; writes the index over them unless one lacks before the last of them.
 
-    Clears away what killed attempts left.
+    The classes too, where every sample has a label, as every split with classes promises. Clears away what killed
+    attempts left.
     """
     plans = {shard.shard: shard.plan for shard in split.shards}
     sidecars = [one for one in load_sidecars(split.folder, plans) if one.plan == plans[one.shard]]
     infos = [shard_info(split.folder, sidecar) for sidecar in sidecars]
-    if classes:
+    if classes and all(sum(one.classes.values()) == one.samples for one in sidecars):
         save_classes(split.folder, classes)
     if infos and [info.name for info in infos] == [shard.shard for shard in split.shards[: len(infos)]]:
         save_index(split.folder, split.name, infos)

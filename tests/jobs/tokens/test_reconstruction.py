@@ -211,6 +211,16 @@ def test_there_and_back_and_there_again_over_digits_and_photographs(tmp_path):
             assert (there.layers[0] == back.layers[0]).mean() > 0.5
 
 
+def test_a_split_without_labels_beside_one_with_classes_gets_none(model, tokens, tmp_path):
+    shutil.copytree(tokens, tmp_path / "tokens")
+    write_split(tmp_path / "photos", [[(key, data, None) for key, data, _ in samples(3)]], "photos")
+    tokenize_split(model, str(tmp_path / "photos"), tmp_path / "tokens")
+    reconstruct_tables(model, tmp_path / "tokens", tmp_path / "rebuilt")
+    for name, has_classes in (("test", True), ("photos", False)):
+        assert (tmp_path / "rebuilt" / name / "classes.parquet").exists() == has_classes
+        assert verify([str(tmp_path / "rebuilt" / name)]) == 0
+
+
 def test_names_of_classes_are_part_of_what_determines_a_shard(rebuilt, model, tokens, tmp_path):
     shutil.copytree(rebuilt, tmp_path / "test")
     shutil.copytree(tokens, tmp_path / "tokens")

@@ -1,6 +1,7 @@
-"""Turn shards of images into Parquet tables of words with Ray Data.
+"""Turn images into Parquet tables of words with Ray Data.
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
+    python -m jobs.tokenize_shards --model digits --input photos/ --output tokens/
 
 A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
 model scale apart; one row between them is one shard.
@@ -30,8 +31,10 @@ from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
 from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
+from jobs.tokens.reading import shard_to_json
 from spae.data.publishing import join, publish
-from spae.data.records import ERRORS_FOLDER, load_index
+from spae.data.records import ERRORS_FOLDER
+from spae.data.sources import IMAGE_PATTERNS, find_shards
 from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
 from spae.model import SPAE
 from spae.progress import tracked
@@ -48,8 +51,9 @@ class TokenizeFlags:
 
     model: str
     """Model folder, by path, URL or hub id."""
-    input: str
-    """Folder of a split of shards."""
+    input: tuple[str, ...]
+    """Splits of shards, their root or index.json; folders of images or of tars that others wrote; tars by patterns such
+    as 'shards/{000..099}.tar'; lists of paths or URLs (.csv, .tsv, text)."""
     output: str
     """Folder for the tables; several splits may share it, several models may not."""
     workers: int = 1
@@ -62,6 +66,8 @@ class TokenizeFlags:
     """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
+    files: int = 1_000
+    """Images of a folder or of a list that make a shard."""
     limit: int | None = None
     """Take the first shards only; a later run without it keeps their tables."""
     max_error_share: float = 0.01
@@ -77,9 +83,11 @@ class TokenizeFlags:
     """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch", "limit"):
+        for name in ("workers", "batch", "files", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
+        if not self.input:
+            raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if min(self.worker_cpus, self.decoder_cpus) <= 0:
@@ -110,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
-        done = tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.shard.samples)
+        total = None if plan.uncounted else plan.samples
+        done = tracked(tokenize(plan, job, flags), total, "image", lambda outcome: outcome.shard.samples or 0)
         outcomes = list(done)
         return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
@@ -123,14 +132,15 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
     output, identity = place("--output", flags.output), footer_identity(model)
-    tables, shards = find_token_tables(output), load_index(place("--input", flags.input)).shards[: flags.limit]
+    places = [place("--input", url) for url in flags.input]
+    tables, shards = find_token_tables(output), find_shards(places, flags.files, IMAGE_PATTERNS)[: flags.limit]
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
     warn_of_mixture(tables, flags.device, flags.batch)
     logger.info(
-        "%s: %d shards to tokenize with %d samples; %d are done",
-        *(output, len(plan.todo), plan.samples, len(plan.done)),
+        "%s: %d shards to tokenize with %s%d samples; %d are done",
+        *(output, len(plan.todo), "at least " if plan.uncounted else "", plan.samples, len(plan.done)),
     )
     job = TokenJob(
         model=place_or_name("--model", flags.model),
@@ -154,7 +164,8 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[O
     # Ray would start more processes than processors, 10 s each, and end them again: 3,000 pictures took 3 times as long
     cpus = int(ray.cluster_resources().get(CPU, 1) / flags.workers)
     job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
-    rows = ray.data.from_items([dataclasses.asdict(shard) for shard in plan.todo], override_num_blocks=len(plan.todo))
+    shards = [{"shard": shard_to_json(shard)} for shard in plan.todo]
+    rows = ray.data.from_items(shards, override_num_blocks=len(shards))
     outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
         ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
         fn_constructor_args=[job],
@@ -213,7 +224,7 @@ def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
         model.encode(pixels).to("cpu")
         seconds = time.monotonic() - begin
     torch.set_num_threads(threads)
-    hours = sum(math.ceil(shard.samples / flags.batch) for shard in plan.todo) * seconds / 3600
+    hours = sum(math.ceil((shard.samples or 0) / flags.batch) for shard in plan.todo) * seconds / 3600
     logger.info(
         "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
         *(sum(shard.bytes for shard in plan.todo) / 1e9, flags.batch / seconds, hours, hours / flags.workers),
@@ -224,17 +235,19 @@ def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
 def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
     """Write the manifest from the tables as they stand, print the counts, judge."""
     found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
-    tables = {name: table for name, table in found.items() if table.footer is not None}
-    persistently("publishing the manifest", lambda: publish_manifest(job.output, tables))
-    warn_of_mixture(tables)
-    footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
-    missing = [shard.name for shard in plan.todo if shard.name not in tables]
-    samples, errors = (sum(getattr(footer, name) for footer in footers) for name in ("samples", "errors"))
-    written = sum(one.shard.samples - one.errors for one in outcomes if isinstance(one, TokenizedShard))
+    persistently("publishing the manifest", lambda: publish_manifest(job.output, found))
+    warn_of_mixture(found)
+    footers = {name: table.footer for name, table in found.items() if table.footer is not None}
+    missing = [shard.name for shard in plan.todo if shard.name not in footers]
+    of_run = [footers[shard.name] for shard in (*plan.done, *plan.todo) if shard.name in footers]
+    samples, errors = (sum(getattr(footer, name) for footer in of_run) for name in ("samples", "errors"))
+    skipped = sum(footers[shard.name].samples for shard in plan.done)
+    read = sum(one.shard.samples or 0 for one in outcomes)
+    failed = read - sum((one.shard.samples or 0) - one.errors for one in outcomes if isinstance(one, TokenizedShard))
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
-        *(plan.samples, written, plan.samples - written, sum(shard.samples for shard in plan.done)),
-        *(len(plan.todo) - len(missing), seconds, written / seconds, job.output),
+        *(read, read - failed, failed, skipped),
+        *(len(plan.todo) - len(missing), seconds, (read - failed) / seconds, job.output),
     )
     if missing:
         logger.error("%d shards have no table: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from PIL import Image
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
@@ -28,6 +29,8 @@ from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 from tests import tiny_spae
 from tests.clusters import free_port
+from tests.image_layouts import img2dataset, tar_bytes, write_files
+from tests.photographs import photographs
 from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_job, tokenize_shard
 
@@ -219,7 +222,7 @@ def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_
 
 
 def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables, model, split, cluster, tmp_path):
-    flags = TokenizeFlags(model=model, input=split, output=str(tmp_path), batch=4, workers=2)
+    flags = TokenizeFlags(model=model, input=(split,), output=str(tmp_path), batch=4, workers=2)
     plan, job = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
     small = dataclasses.replace(job, block_bytes=4 * 16 * 16 * 3)  # a batch
     outcomes = list(tokenize_shards.tokenize(plan, small, flags))
@@ -230,6 +233,22 @@ def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables,
     ]
     for path in tables.glob("test-*.parquet"):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_folder_of_photographs_and_others_tars_need_no_other_flag(model, cluster, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_files(tmp_path, {"tars/00000.tar": tar_bytes(img2dataset(5))})
+    (tmp_path / "photos" / "holiday").mkdir(parents=True)
+    for number, pixels in enumerate(photographs()):
+        Image.fromarray(pixels).save(tmp_path / "photos" / "holiday" / f"{number}.jpg")
+    inputs = ["--input", str(tmp_path / "photos"), str(tmp_path / "tars")]
+    flags = ["--model", model, *inputs, "--output", str(tmp_path / "tokens")]
+    assert tokenize_shards.main(flags) == 0
+    assert "2 shards to tokenize with at least 3 samples" in caplog.text
+    assert "in 8, out 8, failed 0; skipped 0 that were done; 2 shards in" in caplog.text
+    assert set(_words(tmp_path / "tokens")) == {f"holiday/{n}.jpg" for n in range(3)} | {f"{n:09d}" for n in range(5)}
+    assert tokenize_shards.main(flags) == 0
+    assert "in 0, out 0, failed 0; skipped 8 that were done" in caplog.text
 
 
 def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):

@@ -1,5 +1,6 @@
 """Tars in WebDataset form that others wrote, img2dataset among them, as a source."""
 
+import dataclasses
 import logging
 import posixpath
 import re
@@ -14,7 +15,7 @@ from spae.data.records import ClassName
 from spae.data.sources.base import Entry
 from spae.data.sources.containers import BrokenContainers, Containers
 from spae.data.sources.files import NOT_TEXT, Place, counted, is_text, path_key, readable
-from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
+from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes, parse_label
 from spae.data.sources.patterns import matching_files
 from spae.data.sources.tars import TarMember, TarRange, map_in_order, open_tar
 from spae.data.sources.unpacked import TAR_SUFFIXES, read_packed, room
@@ -95,6 +96,21 @@ class WebDatasetSource:
                     f"in {tempfile.gettempdir()}; unpack them first (gunzip, zstd -d): plain tars are read as they are"
                 )
             yield listed
+
+
+def tar_entries(place: Place) -> list[Entry]:
+    """The samples of one tar under the keys that it gives them; their labels are the numbers in `cls`, no other texts.
+
+    `WebDatasetSource` reads them too. ValueError where the tar cannot be read whole.
+    """
+    listed = _listed_tar(TarRange(place, posixpath.basename(place.locate()[1])))
+    if listed.damage:
+        raise ValueError(f"{place.url} cannot be read whole: {listed.damage}")
+    unnamed = Labels((), {})
+    return [
+        dataclasses.replace(sample.entry(unnamed), key=sample.key, label=parse_label(sample.label))
+        for sample in listed.samples
+    ]
 
 
 @dataclass

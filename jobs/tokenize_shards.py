@@ -68,6 +68,8 @@ class TokenizeFlags:
     """CPUs that Ray reserves for a decoding task."""
     files: int = 1_000
     """Images of a folder or of a list that make a shard."""
+    layers: int | None = None
+    """First layers to search and to store; all by default."""
     limit: int | None = None
     """Take the first shards only; a later run without it keeps their tables."""
     max_error_share: float = 0.01
@@ -131,7 +133,7 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
-    output, identity = place("--output", flags.output), footer_identity(model)
+    output, identity = place("--output", flags.output), footer_identity(model, flags.layers)
     places = [place("--input", url) for url in flags.input]
     tables, shards = find_token_tables(output), find_shards(places, flags.files, IMAGE_PATTERNS)[: flags.limit]
     plan = make_plan(shards, tables, identity, replace=flags.replace)
@@ -149,6 +151,7 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
+        layers=identity["layers"],
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job
@@ -221,7 +224,7 @@ def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
     torch.set_num_threads(1)
     for _ in range(2):  # the first pass warms up
         begin = time.monotonic()
-        model.encode(pixels).to("cpu")
+        model.encode(pixels, flags.layers).to("cpu")
         seconds = time.monotonic() - begin
     torch.set_num_threads(threads)
     hours = sum(math.ceil((shard.samples or 0) / flags.batch) for shard in plan.todo) * seconds / 3600

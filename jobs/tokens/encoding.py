@@ -77,8 +77,8 @@ class ShardEncoder:
             labels += part.labels
             errors += part.errors
             if part.keys:
-                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch))
-        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids)
+                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers))
+        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])
         if pyramids:
             layers = join_pyramids(pyramids).to_arrays()
         return TokenRows(tuple(keys), tuple(labels), layers), errors
@@ -99,6 +99,7 @@ class ShardEncoder:
             model_fingerprint=self.job.model_fingerprint,
             words_fingerprint=self.model.vocabulary.words_fingerprint,
             grids=self.model.config.grids,
+            layers=self.job.layers,
             source_shard=shard.name,
             source_sha256=shard.sha256,
             samples=rows + errors,

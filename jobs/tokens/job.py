@@ -14,6 +14,8 @@ class TokenJob:
     input_size: tuple[int, ...]
     batch: int
     device: str
+    layers: int
+    """First layers that are searched and stored."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28

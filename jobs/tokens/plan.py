@@ -9,6 +9,7 @@ from jobs.tokens.reading import shard_keys
 from spae.data.sources import Shard
 from spae.data.token_table import SCHEMA_VERSION, FoundTokenTable, read_token_table, token_table_url
 from spae.model import SPAE
+from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,14 @@ class TokenPlan:
         return sum(shard.samples is None for shard in self.todo)
 
 
-def footer_identity(model: SPAE) -> dict[str, Any]:
+def footer_identity(model: SPAE, layers: int | None = None) -> dict[str, Any]:
     """What the footers of a model's tables must say; the code's version, device and batch are information."""
     return {
         "schema_version": SCHEMA_VERSION,
         "model_fingerprint": model.fingerprint,
         "words_fingerprint": model.vocabulary.words_fingerprint,
         "grids": model.config.grids,
+        "layers": check_layers(layers, model.depth),
     }
 
 

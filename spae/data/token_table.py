@@ -28,7 +28,9 @@ ROW_GROUP_ROWS = 8_192
 
 _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
-_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids")
+_MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
+_ADDED = ("layers", "columns")  # which tables of earlier versions lack
+_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,11 @@ class TokenTableFooter:
     model_fingerprint: str
     words_fingerprint: str
     grids: tuple[Grid, ...]
+    """Of all layers of the model."""
+    layers: int
+    """So many of the first layers are stored; all in tables that are older than this key."""
+    columns: tuple[str, ...] = ()
+    """Optional columns behind the layers."""
     source_shard: str
     """Name of the tar without folder and suffix."""
     source_sha256: str
@@ -70,10 +77,16 @@ class TokenTableFooter:
         for item in dataclasses.fields(cls):
             key = f"{_PREFIX}{item.name}"
             text = metadata.get(key.encode())
+            if text is None and item.name in _ADDED:
+                continue
             if text is None:
                 raise ValueError(f"the footer has no {key}")
             values[item.name] = text.decode() if item.type is str else json.loads(text)
-        return cls(**{**values, "grids": tuple(tuple(grid) for grid in values["grids"])})
+        grids = tuple(tuple(grid) for grid in values.pop("grids"))
+        columns, layers = tuple(values.pop("columns", ())), values.pop("layers", len(grids))
+        if layers not in range(1, len(grids) + 1):
+            raise ValueError(f"the footer says {layers} layers of {len(grids)}")
+        return cls(**values, grids=grids, layers=layers, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
     count = len(rows.keys)
     if count != footer.rows:
         raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
-    schema = token_schema([math.prod(grid) for grid in footer.grids])
+    schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
     for field, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
@@ -167,11 +180,16 @@ def _find(url: str, size: int) -> FoundTokenTable:
 
 
 def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, TokenTableFooter]:
-    """Read a table, of its words the first layers or all; only their columns are read."""
+    """Read a table, of its words the first layers or all that are stored; only their columns are read.
+
+    ValueError where fewer layers are stored.
+    """
     with fsspec.open(url, "rb") as file:
         parquet = pq.ParquetFile(file)
         footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
-        grids = footer.grids[:layers]
+        if layers is not None and layers > footer.layers:
+            raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}, not {layers}{_MORE}")
+        grids = footer.grids[: footer.layers if layers is None else layers]
         names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
         table = parquet.read(columns=["key", "label", *names])
     flat = (table[name].combine_chunks().flatten().to_numpy() for name in names)
@@ -180,9 +198,9 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
 
 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
-    """The words of a shard, of the first layers or all.
+    """The words of a shard, of the first layers or all of the model.
 
-    ValueError where the table is missing, or comes from another model or another shard.
+    ValueError where the table is missing, lacks layers, or comes from another model or another shard.
     """
     url = token_table_url(folder, shard.name)
     try:
@@ -192,6 +210,8 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    if layers is None and footer.layers < len(footer.grids):
+        raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{_MORE}")
     return rows
 
 

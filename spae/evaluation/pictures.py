@@ -141,17 +141,17 @@ class _Hashing:
             pass
 
 
-def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> TokenPyramid:
-    """Words of uint8 (n, H, W, 3), n at least 1, on the CPU; every pass of the model has exactly `batch` pictures.
+def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int, layers: int | None = None) -> TokenPyramid:
+    """Words, of the first layers or all, of uint8 (n, H, W, 3), n at least 1, on the CPU.
 
-    The latents' last bits depend on the size of a batch, so that the last one is filled up with black pictures, whose
-    words are dropped.
+    Every pass of the model has exactly `batch` pictures. The latents' last bits depend on the size of a batch, so that
+    the last one is filled up with black pictures, whose words are dropped.
     """
     parts = []
     for start in range(0, len(pixels), batch):
         part = channels_first(pixels[start : start + batch])
         padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
-        parts.append(model.encode(padded)[: len(part)].to("cpu"))
+        parts.append(model.encode(padded, layers)[: len(part)].to("cpu"))
     return join_pyramids(parts)
 
 

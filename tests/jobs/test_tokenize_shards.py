@@ -102,6 +102,8 @@ def test_every_shard_has_a_table_by_the_contract(tables, model, split):
             "spae.model_fingerprint": fingerprint,
             "spae.words_fingerprint": tiny_spae.vocabulary().words_fingerprint,
             "spae.grids": "[[1, 1], [2, 2], [4, 4], [4, 4]]",
+            "spae.layers": "4",
+            "spae.columns": "[]",
             "spae.source_shard": shard.name,
             "spae.source_sha256": shard.sha256,
             "spae.samples": str(count),

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.tokens.decoding import decode_shard
 from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.messages import LargeShard, TokenizedShard
 from spae.data.records import load_index
+from spae.data.token_table import open_token_table, read_token_table
+from tests import tiny_spae
+from tests.tiny_shards import write_split
 from tests.tiny_tokens import token_job, tokenize_shard
 
 
@@ -20,6 +24,36 @@ def test_a_shard_too_large_for_a_block_gives_the_same_table(model, split, tmp_pa
     assert ShardEncoder(job).tokenize(decoding) == TokenizedShard(shard, errors=1)
     name = "test-000001.parquet"
     assert (tmp_path / "block" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_tables_of_the_first_layers_hold_what_full_ones_do(model, split, tmp_path):
+    shard = load_index(split).shards[1]
+    tokenize_shard(token_job(model, tmp_path / "every"), shard)
+    tokenize_shard(token_job(model, tmp_path / "first", layers=2), shard)
+    name = f"{shard.name}.parquet"
+    assert pq.read_schema(tmp_path / "first" / name).names == ["key", "label", "clip", "layer_1", "layer_2"]
+    rows, footer = read_token_table(str(tmp_path / "first" / name))
+    every, full = read_token_table(str(tmp_path / "every" / name), layers=2)
+    assert (footer.layers, full.layers, footer.grids) == (2, 4, full.grids)
+    assert (rows.keys, rows.labels) == (every.keys, every.labels)
+    assert [one.tolist() for one in rows.layers] == [one.tolist() for one in every.layers]
+
+
+def test_readers_take_what_is_stored_and_name_what_is_not(model, split, tmp_path):
+    shard, fingerprint = load_index(split).shards[0], tiny_spae.model().fingerprint
+    tokenize_shard(token_job(model, tmp_path, layers=2), shard)
+    assert len(open_token_table(str(tmp_path), shard, fingerprint, 2).layers) == 2
+    with pytest.raises(ValueError, match="stores 2 layers of 4, not 3; write tables with more"):
+        open_token_table(str(tmp_path), shard, fingerprint, 3)
+    with pytest.raises(ValueError, match="stores 2 layers of 4; here all are needed"):
+        open_token_table(str(tmp_path), shard, fingerprint)
+
+
+def test_a_shard_without_any_picture_has_an_empty_table_of_its_layers(model, tmp_path):
+    split = write_split(tmp_path / "split", [[("a", b"broken", 1)]])
+    tokenize_shard(token_job(model, tmp_path, layers=3), load_index(split).shards[0])
+    rows, footer = read_token_table(str(tmp_path / "test-000000.parquet"))
+    assert ([layer.shape for layer in rows.layers], footer.errors) == ([(0, 1, 1), (0, 2, 2), (0, 4, 4)], 1)
 
 
 def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):

@@ -12,6 +12,7 @@ import functools
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same
 from jobs.tokens.reading import shard_to_json
 from spae.data.publishing import join, publish
 from spae.data.records import ERRORS_FOLDER
-from spae.data.sources import IMAGE_PATTERNS, find_shards
+from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
 from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
 from spae.model import SPAE
 from spae.progress import tracked
@@ -70,6 +71,8 @@ class TokenizeFlags:
     """Images of a folder or of a list that make a shard."""
     layers: int | None = None
     """First layers to search and to store; all by default."""
+    shards: str | None = None
+    """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
     """Take the first shards only; a later run without it keeps their tables."""
     max_error_share: float = 0.01
@@ -88,6 +91,8 @@ class TokenizeFlags:
         for name in ("workers", "batch", "files", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
+        if self.shards is not None and not re.fullmatch(r"\d+\.\.\d+", self.shards):
+            raise ValueError(f"--shards {self.shards} must be two numbers such as 0..9, the first and the last one")
         if not self.input:
             raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
@@ -134,8 +139,7 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
     output, identity = place("--output", flags.output), footer_identity(model, flags.layers)
-    places = [place("--input", url) for url in flags.input]
-    tables, shards = find_token_tables(output), find_shards(places, flags.files, IMAGE_PATTERNS)[: flags.limit]
+    tables, shards = find_token_tables(output), _chosen_shards(flags)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
@@ -155,6 +159,16 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job
+
+
+def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
+    shards = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
+    if flags.shards is not None:
+        first, last = map(int, flags.shards.split(".."))
+        if not (chosen := shards[first : last + 1]):
+            raise ValueError(f"--shards {flags.shards} takes none of the {len(shards)} shards, 0..{len(shards) - 1}")
+        shards = chosen
+    return shards[: flags.limit]
 
 
 def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:

@@ -282,6 +282,22 @@ def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):
     assert json.loads((tmp_path / "manifest.json").read_text())["samples"] == 9
 
 
+@pytest.mark.parametrize(
+    ("flags", "taken"),
+    [(["--shards", "1..2"], 12), (["--shards", "1..9", "--limit", "1"], 5), (["--shards", "0..0"], 9)],
+)
+def test_some_of_the_shards_can_be_taken(model, split, tmp_path, caplog, flags, taken):
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tmp_path / "tokens", "--dry-run", *flags) == 0
+    assert f"shards to tokenize with {taken} samples" in caplog.text
+
+
+@pytest.mark.parametrize("chosen", ["3..4", "2..1"])
+def test_shards_that_are_not_there_are_named(model, split, tmp_path, caplog, chosen):
+    assert _run(model, split, tmp_path / "tokens", "--shards", chosen) == 2
+    assert f"--shards {chosen} takes none of the 3 shards, 0..2" in caplog.text
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
@@ -295,6 +311,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, cap
     [
         ["--workers", "0"],
         ["--max-error-share", "2"],
+        ["--shards", "1"],
         ["--worker-cpus", "0"],
         ["--wrokers", "2"],
         ["--input", "nowhere"],

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ray
-import torch
 import tyro
 
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
 from jobs.resources import CPU, GPU, ResourcesError, wait_for_room
 from jobs.retries import persistently
+from jobs.tokens.cost import log_cost
 from jobs.tokens.decoding import decode_row
 from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
@@ -36,9 +36,16 @@ from jobs.tokens.reading import shard_to_json
 from spae.data.publishing import join, publish
 from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
-from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
+from spae.data.token_table import (
+    LLM_IDS_COLUMN,
+    TEXT_COLUMN,
+    VOCABULARY_FILE,
+    find_token_tables,
+    publish_manifest,
+)
 from spae.model import SPAE
 from spae.progress import tracked
+from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +78,10 @@ class TokenizeFlags:
     """Images of a folder or of a list that make a shard."""
     layers: int | None = None
     """First layers to search and to store; all by default."""
+    words: int = 0
+    """First layers whose words stand as text in a column of their own, `text`."""
+    ids: Literal["table", "llm"] = "table"
+    """llm adds a column `llm_ids`: the language model's own ids of all words that are stored."""
     shards: str | None = None
     """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
@@ -100,6 +111,12 @@ class TokenizeFlags:
         if min(self.worker_cpus, self.decoder_cpus) <= 0:
             raise ValueError(f"--worker-cpus {self.worker_cpus}, --decoder-cpus {self.decoder_cpus} must be above 0")
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Optional columns of the tables."""
+        asked = {TEXT_COLUMN: self.words > 0, LLM_IDS_COLUMN: self.ids == "llm"}
+        return tuple(name for name, wanted in asked.items() if wanted)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
@@ -109,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
         plan, job = prepare(flags, model)
         if flags.dry_run:
-            _show_cost(plan, model, flags)
+            log_cost(plan, model, job, flags.workers)
             return 0
         if plan.todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
@@ -138,7 +155,10 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
-    output, identity = place("--output", flags.output), footer_identity(model, flags.layers)
+    output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
+    if not 0 <= flags.words <= layers:
+        raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
+    identity = footer_identity(model, layers, flags.columns, flags.words)
     tables, shards = find_token_tables(output), _chosen_shards(flags)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
@@ -155,7 +175,9 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
-        layers=identity["layers"],
+        layers=layers,
+        text_layers=flags.words,
+        llm_ids=flags.ids == "llm",
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job
@@ -230,23 +252,6 @@ def _room(flags: TokenizeFlags) -> int:
     resources = ray.cluster_resources()
     fitting = int((resources.get(CPU, 0) - flags.decoder_cpus) / flags.worker_cpus + 1e-9)
     return min(fitting, int(resources.get(GPU, 0))) if flags.device == "cuda" else fitting
-
-
-def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
-    pixels = torch.zeros(flags.batch, 3, *model.config.input_size, dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(2):  # the first pass warms up
-        begin = time.monotonic()
-        model.encode(pixels, flags.layers).to("cpu")
-        seconds = time.monotonic() - begin
-    torch.set_num_threads(threads)
-    hours = sum(math.ceil((shard.samples or 0) / flags.batch) for shard in plan.todo) * seconds / 3600
-    logger.info(
-        "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
-        *(sum(shard.bytes for shard in plan.todo) / 1e9, flags.batch / seconds, hours, hours / flags.workers),
-        flags.workers,
-    )
 
 
 def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:

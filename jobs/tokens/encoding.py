@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from jobs.retries import persistently
+from jobs.tokens.columns import optional_columns
 from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
@@ -81,7 +82,8 @@ class ShardEncoder:
         layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])
         if pyramids:
             layers = join_pyramids(pyramids).to_arrays()
-        return TokenRows(tuple(keys), tuple(labels), layers), errors
+        rows = TokenRows(tuple(keys), tuple(labels), layers)
+        return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors
 
     def _parts(self, decoding: DecodedShard | LargeShard) -> Iterator[DecodedPictures]:
         if isinstance(decoding, DecodedShard):
@@ -91,18 +93,20 @@ class ShardEncoder:
 
     def _publish(self, shard: Shard, rows: TokenRows, errors: list[Undecodable]) -> None:
         publish_errors(self.job.output, shard, errors)
-        footer = self._footer(shard, len(rows.keys), len(errors))
+        footer = self._footer(shard, rows, len(errors))
         write_token_table(token_table_url(self.job.output, shard.name), rows, footer)
 
-    def _footer(self, shard: Shard, rows: int, errors: int) -> TokenTableFooter:
+    def _footer(self, shard: Shard, rows: TokenRows, errors: int) -> TokenTableFooter:
         return TokenTableFooter(
             model_fingerprint=self.job.model_fingerprint,
             words_fingerprint=self.model.vocabulary.words_fingerprint,
             grids=self.model.config.grids,
             layers=self.job.layers,
+            columns=tuple(rows.columns),
+            text_layers=self.job.text_layers,
             source_shard=shard.name,
             source_sha256=shard.sha256,
-            samples=rows + errors,
+            samples=len(rows.keys) + errors,
             errors=errors,
             device=self.model.device_name,
             dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),

@@ -32,7 +32,9 @@ class TokenPlan:
         return sum(shard.samples is None for shard in self.todo)
 
 
-def footer_identity(model: SPAE, layers: int | None = None) -> dict[str, Any]:
+def footer_identity(
+    model: SPAE, layers: int | None = None, columns: tuple[str, ...] = (), text_layers: int = 0
+) -> dict[str, Any]:
     """What the footers of a model's tables must say; the code's version, device and batch are information."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -40,6 +42,8 @@ def footer_identity(model: SPAE, layers: int | None = None) -> dict[str, Any]:
         "words_fingerprint": model.vocabulary.words_fingerprint,
         "grids": model.config.grids,
         "layers": check_layers(layers, model.depth),
+        "columns": columns,
+        "text_layers": text_layers,
     }
 
 

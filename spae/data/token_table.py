@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
@@ -25,12 +25,13 @@ from spae.data.records import ShardInfo
 SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
+TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
 
 _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
 _MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
-_ADDED = ("layers", "columns")  # which tables of earlier versions lack
-_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns")
+_ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
+_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class TokenTableFooter:
     """So many of the first layers are stored; all in tables that are older than this key."""
     columns: tuple[str, ...] = ()
     """Optional columns behind the layers."""
+    text_layers: int = 0
+    """First layers whose words the column `text` holds; 0 where there is none."""
     source_shard: str
     """Name of the tar without folder and suffix."""
     source_sha256: str
@@ -113,11 +116,13 @@ class TokenRows:
         keys: n keys.
         labels: n labels, None where a sample has none.
         layers: word ids of each layer, int32 (n, *grid).
+        columns: optional columns by name, n values each; those of a table that was read are left in the file.
     """
 
     keys: tuple[str, ...]
     labels: tuple[int | None, ...]
     layers: tuple[NDArray[np.int32], ...]
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
@@ -136,15 +141,23 @@ def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
 
 
 def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
-    """Publish the words of a shard, whole or not at all; ValueError unless rows + errors = samples."""
+    """Publish the words of a shard, whole or not at all.
+
+    ValueError unless rows + errors = samples, and the optional columns are those of the footer.
+    """
     count = len(rows.keys)
     if count != footer.rows:
         raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
+    if tuple(rows.columns) != footer.columns:
+        raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
     schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
-    for field, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
+    for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type))
+        columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))
+    for name, values in rows.columns.items():
+        schema = schema.append(pa.field(name, values.type, nullable=False))
+        columns.append(values)
     table = pa.Table.from_arrays(columns, schema=schema.with_metadata(footer.to_metadata()))
     with publishing(url) as file:
         pq.write_table(table, file, compression="zstd", use_dictionary=True, row_group_size=ROW_GROUP_ROWS)

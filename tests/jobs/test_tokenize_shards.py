@@ -104,6 +104,7 @@ def test_every_shard_has_a_table_by_the_contract(tables, model, split):
             "spae.grids": "[[1, 1], [2, 2], [4, 4], [4, 4]]",
             "spae.layers": "4",
             "spae.columns": "[]",
+            "spae.text_layers": "0",
             "spae.source_shard": shard.name,
             "spae.source_sha256": shard.sha256,
             "spae.samples": str(count),
@@ -298,6 +299,19 @@ def test_shards_that_are_not_there_are_named(model, split, tmp_path, caplog, cho
     assert f"--shards {chosen} takes none of the 3 shards, 0..2" in caplog.text
 
 
+def test_optional_columns_and_layers_are_part_of_what_is_done(model, split, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    job = dataclasses.replace(token_job(model, tmp_path, layers=2), text_layers=1, llm_ids=True)
+    tokenize_shard(job, load_index(split).shards[0])
+    flags = ["--limit", "1", "--layers", "2", "--words", "1", "--ids", "llm"]
+    assert _run(model, split, tmp_path, *flags) == 0
+    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
+    assert json.loads((tmp_path / "manifest.json").read_text())["columns"] == ["text", "llm_ids"]
+    for fewer in (flags[:4], flags[:6], flags[:2]):
+        assert _run(model, split, tmp_path, *fewer) == 2
+    assert "has layers 2, and this run has 4" in caplog.text
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
@@ -312,6 +326,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, cap
         ["--workers", "0"],
         ["--max-error-share", "2"],
         ["--shards", "1"],
+        ["--words", "5"],
+        ["--layers", "2", "--words", "3"],
+        ["--layers", "0"],
         ["--worker-cpus", "0"],
         ["--wrokers", "2"],
         ["--input", "nowhere"],

@@ -51,13 +51,15 @@ def test_tables_of_other_layers_are_a_conflict_and_old_ones_hold_all(split):
     shards, made = load_index(split).shards[:1], tiny_spae.model()
     footer = token_footer(**footer_identity(made), source_sha256=shards[0].sha256)
     metadata = {key.encode(): value.encode() for key, value in footer.to_metadata().items()}
-    for key in (b"spae.layers", b"spae.columns"):
+    for key in (b"spae.layers", b"spae.columns", b"spae.text_layers"):
         del metadata[key]
     assert TokenTableFooter.from_metadata(metadata) == footer
     tables = {"test-000000": FoundTokenTable(footer, 1)}
     assert make_plan(shards, tables, footer_identity(made, made.depth), replace=False).done == shards
     with pytest.raises(ValueError, match="has layers 4, and this run has 2"):
         make_plan(shards, tables, footer_identity(made, 2), replace=False)
+    with pytest.raises(ValueError, match="has columns "):
+        make_plan(shards, tables, footer_identity(made, None, ("text",), 1), replace=False)
 
 
 def test_tables_live_on_any_file_system(model, split, tmp_path):

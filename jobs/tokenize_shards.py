@@ -26,6 +26,7 @@ from jobs.cluster import connect
 from jobs.paths import place, place_or_name
 from jobs.resources import CPU, GPU, ResourcesError, wait_for_room
 from jobs.retries import persistently
+from jobs.tokens.classes import publish_classes
 from jobs.tokens.cost import log_cost
 from jobs.tokens.decoding import decode_row
 from jobs.tokens.encoding import ShardEncoder
@@ -142,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
+        persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
         total = None if plan.uncounted else plan.samples
         done = tracked(tokenize(plan, job, flags), total, "image", lambda outcome: outcome.shard.samples or 0)
         outcomes = list(done)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from spae.config import Grid
 from spae.data.publishing import join, list_files, publish, publishing
-from spae.data.records import ShardInfo
+from spae.data.records import CLASSES_FILE, ShardInfo
 
 SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
@@ -166,7 +166,7 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
 def find_token_tables(folder: str) -> dict[str, FoundTokenTable]:
     """Every table in a folder by shard name: one listing, footers read in parallel."""
     files = list_files(folder)
-    names = [name for name in files if name.endswith(".parquet") and name != VOCABULARY_FILE]
+    names = [name for name in files if name.endswith(".parquet") and name not in (VOCABULARY_FILE, CLASSES_FILE)]
 
     def find(name: str) -> FoundTokenTable:
         return _find(join(folder, name), files[name])

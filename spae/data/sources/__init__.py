@@ -8,7 +8,7 @@ from typing import Literal
 from spae.data.sources.base import Entry, Source
 from spae.data.sources.containers import BrokenContainers
 from spae.data.sources.digits import DigitsSource
-from spae.data.sources.finding import Shard, find_shards
+from spae.data.sources.finding import Shard, find_classes, find_shards
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
 from spae.data.sources.kinetics import KineticsSource
@@ -31,6 +31,7 @@ __all__ = [
     "SourceSettings",
     "SourceShard",
     "VideoSourceName",
+    "find_classes",
     "find_shards",
 ]
 

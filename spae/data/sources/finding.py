@@ -14,7 +14,16 @@ from typing import Any, Literal
 import fsspec
 
 from spae.data.publishing import absolute, join, read_bytes
-from spae.data.records import INDEX_FILE, ShardInfo, find_splits, load_index, safe_key
+from spae.data.records import (
+    CLASSES_FILE,
+    INDEX_FILE,
+    ClassName,
+    ShardInfo,
+    find_splits,
+    load_classes,
+    load_index,
+    safe_key,
+)
 from spae.data.sources.base import Entry
 from spae.data.sources.files import NOT_TEXT, Place, counted, is_text, path_key, readable
 from spae.data.sources.list_file import ListSource
@@ -53,6 +62,23 @@ def find_shards(urls: Sequence[str], files: int, patterns: str) -> list[Shard]:
             )
         places[shard.name] = shard.url
     return shards
+
+
+def find_classes(shards: Sequence[Shard]) -> tuple[ClassName, ...]:
+    """What the labels of these shards mean: classes of splits and of lists; none where nobody tells.
+
+    ValueError where one label means two things.
+    """
+    folders = sorted({posixpath.dirname(shard.url) for shard in shards if isinstance(shard, ShardInfo)})
+    lists = sorted({shard.url for shard in shards if isinstance(shard, SourceShard) and shard.kind == "list"})
+    found = {folder: load_classes(folder) for folder in folders if read_bytes(join(folder, CLASSES_FILE)) is not None}
+    found |= {url: ListSource(url).classes() for url in lists}
+    names: dict[int, ClassName] = {}
+    for url, classes in found.items():
+        for row in classes:
+            if names.setdefault(row.label, row) != row:
+                raise ValueError(f"label {row.label} is {row.name} in {url} and {names[row.label].name} elsewhere")
+    return tuple(names[label] for label in sorted(names))
 
 
 def _shards(url: str, files: int, patterns: str) -> Sequence[Shard]:

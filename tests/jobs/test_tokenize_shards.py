@@ -31,7 +31,7 @@ from tests import tiny_spae
 from tests.clusters import free_port
 from tests.image_layouts import img2dataset, tar_bytes, write_files
 from tests.photographs import photographs
-from tests.tiny_shards import samples, write_split
+from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import token_job, tokenize_shard
 
 COUNTS = (9, 5, 7)
@@ -74,6 +74,10 @@ def _words(folder):
         tokens, _ = read_token_table(f"{folder}/{name}.parquet")
         rows |= dict(zip(tokens.keys, TokenPyramid.from_arrays(tokens.layers).flatten().tolist(), strict=True))
     return rows
+
+
+def _labels(folder, name):
+    return read_token_table(f"{folder}/{name}.parquet", layers=0)[0].labels
 
 
 def _times(folder):
@@ -156,6 +160,17 @@ def test_sql_joins_ids_with_words(tables, model):
         on vocabulary.id = layer_1[1] order by key
     """).fetchall()
     assert rows == sorted((key, f"word{ids[0]}") for key, ids in _words(tables).items())
+
+
+def test_sql_counts_words_of_each_class(tables):
+    rows = duckdb.sql(f"""
+        select c.name, count(*) as pictures from '{tables}/test-*.parquet' as t
+        join '{tables}/vocabulary.parquet' as v on t.layer_1[1] = v.id
+        join '{tables}/classes.parquet' as c using (label) group by c.name order by c.name
+    """).fetchall()
+    labels = [label for name in find_token_tables(str(tables)) for label in _labels(tables, name)]
+    assert dict(rows) == {name: labels.count(label) for label, name in enumerate(CLASSES)}
+    assert sum(pictures for _, pictures in rows) == 19, "one of the 20 has no label"
 
 
 def test_the_first_layers_can_be_read_alone(tables):

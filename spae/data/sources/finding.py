@@ -6,7 +6,7 @@ import json
 import logging
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from spae.data.records import (
     safe_key,
 )
 from spae.data.sources.base import Entry
-from spae.data.sources.files import NOT_TEXT, Place, counted, is_text, path_key, readable
+from spae.data.sources.files import BAD_PATHS, NOT_TEXT, UNREADABLE, Place, counted, is_text, path_key, readable
 from spae.data.sources.list_file import ListSource
 from spae.data.sources.patterns import matching_files
 from spae.data.sources.source_shard import SourceShard
@@ -174,7 +174,7 @@ def _tar(root: str, name: str, state: tuple[int | None, str]) -> SourceShard:
     return SourceShard(name=path_key(f"{stem}.tar"), kind="tar", url=join(root, name), sha256=digest, bytes=size)
 
 
-def _states(places: "Iterator[Place | None]") -> list[tuple[int | None, str]]:
+def _states(places: Iterable[Place | None]) -> list[tuple[int | None, str]]:
     """Size and version of files, several at once; neither of those that are none, or lie on the web."""
     with ThreadPoolExecutor(_SIMULTANEOUS_READS) as pool:
         return list(pool.map(_state_of, places))
@@ -186,7 +186,11 @@ def _state_of(place: Place | None) -> tuple[int | None, str]:
     try:
         file_system, path = place.locate()
         return _state(file_system.info(path))
-    except (OSError, ValueError):  # whoever reads it says what it lacks
+    except (*UNREADABLE, ValueError, ImportError):  # whoever reads it says what it lacks
+        return None, "missing"
+    except OSError as error:
+        if error.errno not in BAD_PATHS:
+            raise
         return None, "missing"
 
 

@@ -22,6 +22,7 @@ from spae.data.sources.unpacked import TAR_SUFFIXES, read_packed, room
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "avif", "heic", "gif", "bmp", "tif", "tiff", "ppm")
 TEXT_SUFFIXES = ("cls", "txt", "json")
+CAME_BEFORE = "a key that came before"
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")  # as webdataset parts names: key, suffix from the first dot on
 _TAR = re.compile(rf".*?(?:{'|'.join(map(re.escape, TAR_SUFFIXES))})(?=#)", re.DOTALL)
 
@@ -106,11 +107,13 @@ def tar_entries(place: Place) -> list[Entry]:
     listed = _listed_tar(TarRange(place, posixpath.basename(place.locate()[1])))
     if listed.damage:
         raise ValueError(f"{place.url} cannot be read whole: {listed.damage}")
-    unnamed = Labels((), {})
-    return [
-        dataclasses.replace(sample.entry(unnamed), key=sample.key, label=parse_label(sample.label))
-        for sample in listed.samples
-    ]
+    unnamed, seen, entries = Labels((), {}), set[str](), list[Entry]()
+    for sample in listed.samples:
+        entry = sample.entry(unnamed)
+        problem = entry.problem or (CAME_BEFORE if sample.key in seen else "")  # in another of the tars of one file
+        seen.add(sample.key)
+        entries.append(dataclasses.replace(entry, key=sample.key, label=parse_label(sample.label), problem=problem))
+    return entries
 
 
 @dataclass
@@ -193,7 +196,7 @@ def _listed_tar(tar: TarRange) -> _ListedTar:
                 continue
             place, suffix = (member.part, match[1]), match[2].lower()
             if not found.samples or (found.samples[-1].part, found.samples[-1].key) != place:
-                problem = "a key that came before" if place in seen else ""
+                problem = CAME_BEFORE if place in seen else ""
                 found.samples.append(_Sample(tar.name, match[1], member.part, problem=problem))
                 seen.add(place)
             sample = found.samples[-1]

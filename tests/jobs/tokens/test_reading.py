@@ -78,18 +78,48 @@ def test_keys_with_folders_capitals_and_missing_members_keep_their_rows(model, t
     assert errors == {"c": "no image member", "x/a": "a key that came before", "d": "no image"}
 
 
+def test_tars_joined_to_one_file_have_each_key_once(model, tmp_path):
+    write_files(tmp_path, {"tars/00000.tar": tar_bytes(img2dataset(3)) + tar_bytes(img2dataset(4))})
+    rows, errors = tokenize(model, tmp_path / "tokens", find(tmp_path / "tars")[0])
+    assert rows.keys == ("000000000", "000000001", "000000002", "000000003")
+    assert set(errors.values()) == {"a key that came before"}
+
+
+def test_a_tar_of_a_web_server_is_fetched_and_one_that_is_gone_is_named(model, tmp_path):
+    with WebServer({"00000.tar": tar_bytes(img2dataset(3))}).running() as server:
+        gone, there = (find(f"{server.url}/{path}00000.tar")[0] for path in ("nowhere/{0..0}", ""))
+        rows, errors = tokenize(model, tmp_path / "tokens", there)
+        assert (len(rows.keys), errors) == (3, {})
+        assert isinstance(tokenize_shard(token_job(model, tmp_path / "tokens"), gone), FailedShard)
+    write_files(tmp_path, {"tars/00000.tar": b""})
+    shards = find(tmp_path / "tars" / "{00000..00001}.tar")
+    outcome = tokenize_shard(token_job(model, tmp_path / "tokens"), shards[1])
+    assert isinstance(outcome, FailedShard)
+    assert "00001.tar cannot be read whole: cannot be read" in outcome.reason
+
+
+def test_links_are_followed_to_files_and_what_leads_nowhere_is_a_dead_letter(model, tmp_path):
+    write_files(tmp_path / "elsewhere", {"one.jpg": jpegs(1)[0]})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "linked.jpg").symlink_to(tmp_path / "elsewhere" / "one.jpg")
+    (tmp_path / "photos" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    rows, errors = tokenize(model, tmp_path / "tokens", find(tmp_path / "photos")[0])
+    assert (rows.keys, list(errors)) == (("linked.jpg",), ["broken.jpg"])
+
+
 def test_a_list_of_paths_and_urls_is_fetched(model, tmp_path):
-    one, two = jpegs(2)
+    one, two, long = *jpegs(2), f"{'x' * 300}.jpg"
     write_files(tmp_path, {"one.jpg": one})
     with WebServer({"two.jpg": two}).running() as server:
         url = server.url
-        (tmp_path / "list.txt").write_text(f"one.jpg\n{url}/two.jpg\n{url}/403/two.jpg\nnowhere.jpg\nfile::x\n")
+        (tmp_path / "list.txt").write_text(f"one.jpg\n{url}/two.jpg\n{url}/403/two.jpg\nnowhere.jpg\nfile::x\n{long}\n")
         rows, errors = tokenize(model, tmp_path / "tokens", find(tmp_path / "list.txt")[0])
         assert rows.keys == ("one.jpg", f"{url}/two.jpg")
         assert errors == {
             f"{url}/403/two.jpg": "cannot be read",
             "nowhere.jpg": "cannot be read",
             "file::x": "protocol not allowed",
+            long: "cannot be read",
         }
 
 

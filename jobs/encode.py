@@ -98,7 +98,7 @@ def read_picture(place: str, size: tuple[int, ...]) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise ValueError("does not exist") from error
     except IsADirectoryError as error:
-        raise ValueError("is a folder; give the pictures in it, or shard them and use spae tokenize") from error
+        raise ValueError("is a folder; give the pictures in it, or use spae tokenize --input") from error
     return fit_image(decode_image(data), (size[0], size[1]))
 
 

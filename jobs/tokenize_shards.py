@@ -1,6 +1,7 @@
-"""Turn shards of images into Parquet tables of words with Ray Data.
+"""Turn images into Parquet tables of words with Ray Data.
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
+    python -m jobs.tokenize_shards --model digits --input photos/ --output tokens/
 
 A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
 model scale apart; one row between them is one shard.
@@ -9,7 +10,7 @@ model scale apart; one row between them is one shard.
 import dataclasses
 import functools
 import logging
-import math
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ray
-import torch
 import tyro
 
 from jobs.cluster import connect
@@ -25,16 +25,27 @@ from jobs.paths import place, place_or_name
 from jobs.resources import CPU, ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.classes import publish_classes
+from jobs.tokens.cost import log_cost
 from jobs.tokens.decoding import decode_row
 from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
 from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
+from jobs.tokens.reading import shard_to_json
 from spae.data.publishing import join, publish
-from spae.data.records import ERRORS_FOLDER, load_index
-from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest
+from spae.data.records import ERRORS_FOLDER
+from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
+from spae.data.token_table import (
+    LLM_IDS_COLUMN,
+    TEXT_COLUMN,
+    VOCABULARY_FILE,
+    find_token_tables,
+    publish_manifest,
+)
 from spae.model import SPAE
 from spae.progress import tracked
+from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +56,9 @@ class TokenizeFlags:
 
     model: str
     """Model folder, by path, URL or hub id."""
-    input: str
-    """Folder of a split of shards."""
+    input: tuple[str, ...]
+    """Splits of shards, their root or index.json; folders of images or of tars that others wrote; tars by patterns such
+    as 'shards/{000..099}.tar'; lists of paths or URLs (.csv, .tsv, text)."""
     output: str
     """Folder for the tables; several splits may share it, several models may not."""
     workers: int = 1
@@ -59,6 +71,16 @@ class TokenizeFlags:
     """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
+    files: int = 1_000
+    """Images of a folder or of a list that make a shard."""
+    layers: int | None = None
+    """First layers to search and to store; all by default."""
+    words: int = 0
+    """First layers whose words stand as text in a column of their own, `text`."""
+    ids: Literal["table", "llm"] = "table"
+    """llm adds a column `llm_ids`: the language model's own ids of all words that are stored."""
+    shards: str | None = None
+    """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
     """Take the first shards only; a later run without it keeps their tables."""
     max_error_share: float = 0.01
@@ -74,9 +96,13 @@ class TokenizeFlags:
     """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch", "limit"):
+        for name in ("workers", "batch", "files", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
+        if self.shards is not None and not re.fullmatch(r"\d+\.\.\d+", self.shards):
+            raise ValueError(f"--shards {self.shards} must be two numbers such as 0..9, the first and the last one")
+        if not self.input:
+            raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if min(self.worker_cpus, self.decoder_cpus) <= 0:
@@ -93,6 +119,12 @@ class TokenizeFlags:
             wait_for_resources=self.wait_for_resources,
         )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Optional columns of the tables."""
+        asked = {TEXT_COLUMN: self.words > 0, LLM_IDS_COLUMN: self.ids == "llm"}
+        return tuple(name for name, wanted in asked.items() if wanted)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all went well, 1 where work failed, 2 for unusable arguments."""
@@ -102,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
         plan, job = prepare(flags, model)
         if flags.dry_run:
-            _show_cost(plan, model, flags)
+            log_cost(plan, model, job, flags.workers)
             return 0
         if plan.todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
@@ -118,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
-        done = tracked(tokenize(plan, job, flags), plan.samples, "image", lambda outcome: outcome.shard.samples)
+        persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
+        total = None if plan.uncounted else plan.samples
+        done = tracked(tokenize(plan, job, flags), total, "image", lambda outcome: outcome.shard.samples or 0)
         outcomes = list(done)
         return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
@@ -130,15 +164,18 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
-    output, identity = place("--output", flags.output), footer_identity(model)
-    tables, shards = find_token_tables(output), load_index(place("--input", flags.input)).shards[: flags.limit]
+    output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
+    if not 0 <= flags.words <= layers:
+        raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
+    identity = footer_identity(model, layers, flags.columns, flags.words)
+    tables, shards = find_token_tables(output), _chosen_shards(flags)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
     warn_of_mixture(tables, flags.device, flags.batch)
     logger.info(
-        "%s: %d shards to tokenize with %d samples; %d are done",
-        *(output, len(plan.todo), plan.samples, len(plan.done)),
+        "%s: %d shards to tokenize with %s%d samples; %d are done",
+        *(output, len(plan.todo), "at least " if plan.uncounted else "", plan.samples, len(plan.done)),
     )
     job = TokenJob(
         model=place_or_name("--model", flags.model),
@@ -147,9 +184,22 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
+        layers=layers,
+        text_layers=flags.words,
+        llm_ids=flags.ids == "llm",
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job
+
+
+def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
+    shards = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
+    if flags.shards is not None:
+        first, last = map(int, flags.shards.split(".."))
+        if not (chosen := shards[first : last + 1]):
+            raise ValueError(f"--shards {flags.shards} takes none of the {len(shards)} shards, 0..{len(shards) - 1}")
+        shards = chosen
+    return shards[: flags.limit]
 
 
 def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:
@@ -161,7 +211,8 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[O
     # Ray would start more processes than processors, 10 s each, and end them again: 3,000 pictures took 3 times as long
     cpus = int(ray.cluster_resources().get(CPU, 1) / flags.workers)
     job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
-    rows = ray.data.from_items([dataclasses.asdict(shard) for shard in plan.todo], override_num_blocks=len(plan.todo))
+    shards = [{"shard": shard_to_json(shard)} for shard in plan.todo]
+    rows = ray.data.from_items(shards, override_num_blocks=len(shards))
     outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
         ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
         fn_constructor_args=[job],
@@ -173,37 +224,22 @@ def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[O
         yield outcome
 
 
-def _show_cost(plan: TokenPlan, model: SPAE, flags: TokenizeFlags) -> None:
-    pixels = torch.zeros(flags.batch, 3, *model.config.input_size, dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(2):  # the first pass warms up
-        begin = time.monotonic()
-        model.encode(pixels).to("cpu")
-        seconds = time.monotonic() - begin
-    torch.set_num_threads(threads)
-    hours = sum(math.ceil(shard.samples / flags.batch) for shard in plan.todo) * seconds / 3600
-    logger.info(
-        "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
-        *(sum(shard.bytes for shard in plan.todo) / 1e9, flags.batch / seconds, hours, hours / flags.workers),
-        flags.workers,
-    )
-
-
 def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
     """Write the manifest from the tables as they stand, print the counts, judge."""
     found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
-    tables = {name: table for name, table in found.items() if table.footer is not None}
-    persistently("publishing the manifest", lambda: publish_manifest(job.output, tables))
-    warn_of_mixture(tables)
-    footers = [tables[shard.name].footer for shard in (*plan.done, *plan.todo) if shard.name in tables]
-    missing = [shard.name for shard in plan.todo if shard.name not in tables]
-    samples, errors = (sum(getattr(footer, name) for footer in footers) for name in ("samples", "errors"))
-    written = sum(one.shard.samples - one.errors for one in outcomes if isinstance(one, TokenizedShard))
+    persistently("publishing the manifest", lambda: publish_manifest(job.output, found))
+    warn_of_mixture(found)
+    footers = {name: table.footer for name, table in found.items() if table.footer is not None}
+    missing = [shard.name for shard in plan.todo if shard.name not in footers]
+    of_run = [footers[shard.name] for shard in (*plan.done, *plan.todo) if shard.name in footers]
+    samples, errors = (sum(getattr(footer, name) for footer in of_run) for name in ("samples", "errors"))
+    skipped = sum(footers[shard.name].samples for shard in plan.done)
+    read = sum(one.shard.samples or 0 for one in outcomes)
+    failed = read - sum((one.shard.samples or 0) - one.errors for one in outcomes if isinstance(one, TokenizedShard))
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
-        *(plan.samples, written, plan.samples - written, sum(shard.samples for shard in plan.done)),
-        *(len(plan.todo) - len(missing), seconds, written / seconds, job.output),
+        *(read, read - failed, failed, skipped),
+        *(len(plan.todo) - len(missing), seconds, (read - failed) / seconds, job.output),
     )
     if missing:
         logger.error("%d shards have no table: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))

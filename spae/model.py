@@ -119,12 +119,13 @@ class SPAE(nn.Module):
         )
 
     @torch.no_grad()
-    def encode(self, pictures: ImageInput) -> TokenPyramid:
+    def encode(self, pictures: ImageInput, layers: int | None = None) -> TokenPyramid:
         """Words of pictures; in any mode by the stored statistics, so that they depend on the picture alone.
 
         Args:
             pictures: uint8 or float [0, 1] tensor (B, 3, H, W) or (B, 3, T, H, W) of the model's input size, or a PIL
                 image or a list of them, which are cropped and resized to it.
+            layers: search the first layers alone, 1 to depth; the words are those that a search of all would give.
         """
         pixels = self._pixels(pictures)
         expected = (3, *self.config.input_size)
@@ -135,7 +136,8 @@ class SPAE(nn.Module):
             )
         if pixels.is_floating_point():
             _check_range(pixels)
-        return self.quantizer(self.statistics.stored(self._encoder_output(pixels.to(self.device)))).tokens
+        latents = self.statistics.stored(self._encoder_output(pixels.to(self.device)))
+        return self.quantizer(latents, searched=layers).tokens
 
     @torch.no_grad()
     def decode(self, pyramid: TokenPyramid, layers: int | None = None) -> Tensor:

@@ -71,15 +71,17 @@ class Quantizer(nn.Module):
         """Raster positions (n_l,) of a layer in the latent grid."""
         return self.get_buffer(f"positions_{layer}")
 
-    def forward(self, latents: Tensor, layers: int | None = None) -> Quantized:
+    def forward(self, latents: Tensor, layers: int | None = None, searched: int | None = None) -> Quantized:
         """Quantize (B, C, *S); with `layers` the decoder's input is built from the first layers only.
 
-        All layers are searched in any case. ValueError where S is not the latent grid.
+        All layers are searched, or the first `searched` alone, whose words are the same then, since no layer depends on
+        a later one. ValueError where S is not the latent grid.
         """
         if tuple(latents.shape[2:]) != self.latent_grid or latents.shape[1] != self.codebook.width:
             expected = (self.codebook.width, *self.latent_grid)
             raise ValueError(f"latents of shape {tuple(latents.shape)} must be (B, {', '.join(map(str, expected))})")
-        kept = check_layers(layers, len(self.grids))
+        depth = check_layers(searched, len(self.grids))
+        kept = check_layers(layers, depth)
         z = latents.flatten(2).transpose(1, 2)  # (B, P, C)
         z = z if z.dtype == torch.float64 else z.float()
         total, count = torch.zeros_like(z), z.new_zeros(z.shape[1], 1)
@@ -87,7 +89,9 @@ class Quantizer(nn.Module):
         inputs: list[Tensor] = []
         estimates: list[Tensor] = []
         estimate = torch.zeros_like(z)
-        for group in self.groups:
+        for group in ([layer for layer in group if layer < depth] for group in self.groups):
+            if not group:
+                break
             where = [self.layer_positions(layer) for layer in group]
             together = torch.cat(where)
             z_group = self.layer_input(z[:, together], total[:, together].detach(), count[together])
@@ -130,7 +134,7 @@ class Quantizer(nn.Module):
         return rows.transpose(1, 2).unflatten(2, self.latent_grid)  # (B, P, C) -> (B, C, *S)
 
     def _pyramid(self, ids: list[Tensor]) -> TokenPyramid:
-        return TokenPyramid(tuple(layer.unflatten(1, grid) for layer, grid in zip(ids, self.grids, strict=True)))
+        return TokenPyramid(tuple(layer.unflatten(1, grid) for layer, grid in zip(ids, self.grids, strict=False)))
 
 
 class PyramidQuantizer(Quantizer):

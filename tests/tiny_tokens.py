@@ -11,9 +11,10 @@ from spae.data.publishing import join, publish
 from spae.data.records import ShardInfo, load_index
 from spae.data.token_table import VOCABULARY_FILE, TokenTableFooter
 from spae.model import SPAE
+from spae.pyramid import check_layers
 
 
-def token_job(model: str, output: str | Path, batch: int = 4) -> TokenJob:
+def token_job(model: str, output: str | Path, batch: int = 4, layers: int | None = None) -> TokenJob:
     """The job of a model folder."""
     loaded = SPAE.from_pretrained(model)
     return TokenJob(
@@ -23,6 +24,7 @@ def token_job(model: str, output: str | Path, batch: int = 4) -> TokenJob:
         input_size=loaded.config.input_size,
         batch=batch,
         device="cpu",
+        layers=check_layers(layers, loaded.depth),
     )
 
 
@@ -44,6 +46,7 @@ def token_footer(**changes: Any) -> TokenTableFooter:
         "model_fingerprint": "m",
         "words_fingerprint": "w",
         "grids": ((1, 1), (2, 2)),
+        "layers": 2,
         "source_shard": "test-000000",
         "source_sha256": "s",
         "samples": 3,

@@ -14,36 +14,38 @@ import ray
 from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard, Row, to_row
-from spae.data.records import ShardInfo
+from jobs.tokens.reading import read_shard, shard_from_json
+from spae.data.sources import Shard, SourceShard
 from spae.data.tar import Sample
-from spae.evaluation.pictures import DecodedPictures, decode_pictures, read_whole
+from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
 
 
 def decode_row(row: Row, job: TokenJob) -> Row:
-    """The same for Ray: a row of a ShardInfo in, one of what decoding tells out."""
-    return to_row(decode_shard(ShardInfo(**row), job))
+    """The same for Ray: a row of a shard in, one of what decoding tells out."""
+    return to_row(decode_shard(shard_from_json(row["shard"]), job))
 
 
-def decode_shard(shard: ShardInfo, job: TokenJob) -> Decoding:
-    """Read and decode a shard, unless it is too large; one that cannot be read has failed."""
-    if shard.samples * _picture_bytes(job) > job.block_bytes:
-        return LargeShard(shard)
+def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
+    """Read and decode a shard, unless it is too large or may be; one that cannot be read has failed."""
+    reading = f"reading {shard.url}"
     try:
-        pictures = persistently(
-            f"reading {shard.url}", lambda: decode_pictures(list(read_whole(shard)), job.input_size)
-        )
+        if isinstance(shard, SourceShard):
+            shard = persistently(reading, shard.counted)
+        if shard.samples is None or shard.samples * _picture_bytes(job) > job.block_bytes:
+            return LargeShard(shard)
+        pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size))
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
     return DecodedShard(shard, pictures)
 
 
-def decode_parts(shard: ShardInfo, job: TokenJob) -> Iterator[DecodedPictures]:
+def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:
     """The pictures of a large shard, part by part and in order.
 
     This process reads the tar once; tasks of Ray decode, several parts at once, where it is connected to Ray.
     """
     batches = job.block_bytes // (job.parts_at_once * job.batch * _picture_bytes(job))
-    samples = read_whole(shard)
+    samples = read_shard(shard)
     parts = iter(lambda: list(itertools.islice(samples, max(1, batches) * job.batch)), [])
     yield from _decode(parts, job)
 
@@ -52,7 +54,7 @@ def _picture_bytes(job: TokenJob) -> int:
     return 3 * math.prod(job.input_size)
 
 
-def _decode(parts: Iterable[list[Sample]], job: TokenJob) -> Iterator[DecodedPictures]:
+def _decode(parts: Iterable[list[Sample | Undecodable]], job: TokenJob) -> Iterator[DecodedPictures]:
     if not ray.is_initialized():
         yield from (decode_pictures(part, job.input_size) for part in parts)
         return

@@ -8,6 +8,7 @@ import numpy as np
 
 from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
+from jobs.tokens.columns import optional_columns
 from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
@@ -23,7 +24,8 @@ from jobs.tokens.messages import (
 )
 from spae import __version__
 from spae.data.publishing import delete, join, publish
-from spae.data.records import ERRORS_FOLDER, ShardInfo
+from spae.data.records import ERRORS_FOLDER
+from spae.data.sources import Shard, SourceShard
 from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
 from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
 from spae.pyramid import TokenPyramid
@@ -50,6 +52,8 @@ class ShardEncoder:
             persistently(f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors))
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
+        if isinstance(shard, SourceShard):
+            shard = dataclasses.replace(shard, samples=len(rows.keys) + len(errors), entries=())
         return TokenizedShard(shard, len(errors))
 
     def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
@@ -62,11 +66,12 @@ class ShardEncoder:
             labels += part.labels
             errors += part.errors
             if part.keys:
-                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch))
-        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids)
+                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers))
+        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])
         if pyramids:
             layers = join_pyramids(pyramids).to_arrays()
-        return TokenRows(tuple(keys), tuple(labels), layers), errors
+        rows = TokenRows(tuple(keys), tuple(labels), layers)
+        return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors
 
     def _parts(self, decoding: DecodedShard | LargeShard) -> Iterator[DecodedPictures]:
         if isinstance(decoding, DecodedShard):
@@ -74,18 +79,22 @@ class ShardEncoder:
             return
         yield from decode_parts(decoding.shard, self.job)
 
-    def _publish(self, shard: ShardInfo, rows: TokenRows, errors: list[Undecodable]) -> None:
+    def _publish(self, shard: Shard, rows: TokenRows, errors: list[Undecodable]) -> None:
         publish_errors(self.job.output, shard, errors)
-        write_token_table(token_table_url(self.job.output, shard.name), rows, self._footer(shard, len(errors)))
+        footer = self._footer(shard, rows, len(errors))
+        write_token_table(token_table_url(self.job.output, shard.name), rows, footer)
 
-    def _footer(self, shard: ShardInfo, errors: int) -> TokenTableFooter:
+    def _footer(self, shard: Shard, rows: TokenRows, errors: int) -> TokenTableFooter:
         return TokenTableFooter(
             model_fingerprint=self.job.model_fingerprint,
             words_fingerprint=self.model.vocabulary.words_fingerprint,
             grids=self.model.config.grids,
+            layers=self.job.layers,
+            columns=tuple(rows.columns),
+            text_layers=self.job.text_layers,
             source_shard=shard.name,
             source_sha256=shard.sha256,
-            samples=shard.samples,
+            samples=len(rows.keys) + errors,
             errors=errors,
             device=self.model.device_name,
             dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),
@@ -94,7 +103,7 @@ class ShardEncoder:
         )
 
 
-def publish_errors(output: str, shard: ShardInfo, errors: list[Undecodable]) -> None:
+def publish_errors(output: str, shard: Shard, errors: list[Undecodable]) -> None:
     """Write a shard's dead letters; the file of an earlier attempt goes where there are none."""
     url = join(output, ERRORS_FOLDER, f"{shard.name}.jsonl")
     if not errors:

@@ -14,6 +14,12 @@ class TokenJob:
     input_size: tuple[int, ...]
     batch: int
     device: str
+    layers: int
+    """First layers that are searched and stored."""
+    text_layers: int = 0
+    """First layers whose words are stored as text too; 0 for none."""
+    llm_ids: bool = False
+    """Whether the language model's own ids are stored too."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28

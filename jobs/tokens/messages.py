@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from spae.data.records import ShardInfo
+from jobs.tokens.reading import shard_from_json, shard_to_json
+from spae.data.sources import Shard
 from spae.evaluation.pictures import DecodedPictures, Undecodable
 
 Row = dict[str, Any]
@@ -21,7 +22,7 @@ Row = dict[str, Any]
 class DecodedShard:
     """A shard with its pictures."""
 
-    shard: ShardInfo
+    shard: Shard
     pictures: DecodedPictures
 
 
@@ -29,14 +30,14 @@ class DecodedShard:
 class LargeShard:
     """A shard whose pictures are too many to pass between processes: they are decoded part by part."""
 
-    shard: ShardInfo
+    shard: Shard
 
 
 @dataclass(frozen=True)
 class FailedShard:
     """A shard that gets no table, and why."""
 
-    shard: ShardInfo
+    shard: Shard
     reason: str
 
 
@@ -44,7 +45,7 @@ class FailedShard:
 class TokenizedShard:
     """A shard whose table is published, and how many of its samples are not in it."""
 
-    shard: ShardInfo
+    shard: Shard
     errors: int
 
 
@@ -61,14 +62,15 @@ def to_row(message: Decoding | Outcome) -> Row:
     if isinstance(message, DecodedShard):  # asdict would copy the pixels, and JSON has none
         pixels = message.pictures.pixels
         message = DecodedShard(message.shard, dataclasses.replace(message.pictures, pixels=_NO_PIXELS))
-    values = json.dumps(dataclasses.asdict(message), default=np.ndarray.tolist)
+    parts = {**dataclasses.asdict(message), "shard": shard_to_json(message.shard)}
+    values = json.dumps(parts, default=np.ndarray.tolist)
     return {"kind": type(message).__name__, "values": values, "pixels": pixels}
 
 
 def from_row(row: Row) -> Any:
     """Undo `to_row`."""
     values = json.loads(row["values"])
-    values["shard"] = ShardInfo(**values["shard"])
+    values["shard"] = shard_from_json(values["shard"])
     if pictures := values.get("pictures"):
         errors = tuple(Undecodable(**error) for error in pictures["errors"])
         keys, labels = tuple(pictures["keys"]), tuple(pictures["labels"])

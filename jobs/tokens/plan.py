@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spae.data.records import ShardInfo
-from spae.data.tar import read_samples
+from jobs.tokens.reading import shard_keys
+from spae.data.sources import Shard
 from spae.data.token_table import SCHEMA_VERSION, FoundTokenTable, read_token_table, token_table_url
 from spae.model import SPAE
+from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
 
@@ -17,27 +18,37 @@ logger = logging.getLogger(__name__)
 class TokenPlan:
     """Which shards need a table and which have one."""
 
-    todo: tuple[ShardInfo, ...]
-    done: tuple[ShardInfo, ...]
+    todo: tuple[Shard, ...]
+    done: tuple[Shard, ...]
 
     @property
     def samples(self) -> int:
-        """Samples to be tokenized."""
-        return sum(shard.samples for shard in self.todo)
+        """Samples to be tokenized, as far as they are known before they are read."""
+        return sum(shard.samples or 0 for shard in self.todo)
+
+    @property
+    def uncounted(self) -> int:
+        """Shards to be tokenized of which that is not known."""
+        return sum(shard.samples is None for shard in self.todo)
 
 
-def footer_identity(model: SPAE) -> dict[str, Any]:
+def footer_identity(
+    model: SPAE, layers: int | None = None, columns: tuple[str, ...] = (), text_layers: int = 0
+) -> dict[str, Any]:
     """What the footers of a model's tables must say; the code's version, device and batch are information."""
     return {
         "schema_version": SCHEMA_VERSION,
         "model_fingerprint": model.fingerprint,
         "words_fingerprint": model.vocabulary.words_fingerprint,
         "grids": model.config.grids,
+        "layers": check_layers(layers, model.depth),
+        "columns": columns,
+        "text_layers": text_layers,
     }
 
 
 def make_plan(
-    shards: Sequence[ShardInfo], tables: Mapping[str, FoundTokenTable], identity: Mapping[str, Any], *, replace: bool
+    shards: Sequence[Shard], tables: Mapping[str, FoundTokenTable], identity: Mapping[str, Any], *, replace: bool
 ) -> TokenPlan:
     """Sort shards into done and to do.
 
@@ -66,7 +77,7 @@ def make_plan(
     )
 
 
-def require_same_corpus(shards: Sequence[ShardInfo], tables: Mapping[str, FoundTokenTable], output: str) -> None:
+def require_same_corpus(shards: Sequence[Shard], tables: Mapping[str, FoundTokenTable], output: str) -> None:
     """ValueError where tables to be replaced may be of another corpus whose shards have the same names.
 
     They are of this one where any was made from the very shard of its name. Else the first that holds a row decides: it
@@ -81,7 +92,7 @@ def require_same_corpus(shards: Sequence[ShardInfo], tables: Mapping[str, FoundT
             continue
         url, shard = token_table_url(output, name), named[name]
         keys = read_token_table(url, layers=0)[0].keys
-        if not set(keys).isdisjoint(sample.key for sample in read_samples(shard.url)):
+        if not shard_keys(shard).isdisjoint(keys):
             return
         raise ValueError(
             f"no table in {output} is of these shards, and {url} shares no key with {shard.url} (it has {keys[0]}): "

@@ -46,14 +46,18 @@ class PlannedSplit:
 
 
 def common_footer(tables: Mapping[str, FoundTokenTable], folder: str) -> TokenTableFooter:
-    """The footer of any table; ValueError where there is none, one is damaged or foreign, or they are of two models."""
+    """The footer of the table with the fewest layers.
+
+    ValueError where there is none, one is damaged or foreign, or they are of several models.
+    """
     if not tables:
         raise ValueError(f"{folder} holds no token tables; give the --output of `python -m jobs.tokenize_shards`")
     footers: dict[str, TokenTableFooter] = {}
     for table in tables.values():
         if table.footer is None:
             raise ValueError(f"{table.problem}; delete it, or write it anew with `python -m jobs.tokenize_shards`")
-        footers.setdefault(table.footer.model_fingerprint, table.footer)
+        known = footers.setdefault(table.footer.model_fingerprint, table.footer)
+        footers[table.footer.model_fingerprint] = min(known, table.footer, key=lambda footer: footer.layers)
     if len(footers) > 1:
         shown = ", ".join(f"{footer.source_shard} of {model}" for model, footer in footers.items())
         raise ValueError(f"the tables in {folder} are of several models: {shown}; give each a folder of its own")
@@ -68,7 +72,7 @@ def check_model(model: SPAE, footer: TokenTableFooter, layers: int | None) -> in
             f"the tables hold ids of the words {footer.words_fingerprint}, and the model has the words {words}; give "
             "the model that made them"
         )
-    stored = len(footer.grids)
+    stored = footer.layers
     if layers is not None and not 1 <= layers <= stored:
         raise ValueError(f"--layers {layers} must be 1 to {stored}: so many does each table store")
     layers = stored if layers is None else layers

@@ -174,20 +174,27 @@ def find_split(url: str) -> str:
 
     Where there is none the given folder is returned: whoever reads it says what it lacks.
     """
+    folders = find_splits(url)
+    if len(folders) > 1:
+        names = ", ".join(folder.rsplit("/", 1)[-1] for folder in folders)
+        raise ValueError(f"{url} holds the splits {names}; give one of them, such as {folders[0]}")
+    return folders[0] if folders else absolute(url)
+
+
+def find_splits(url: str) -> list[str]:
+    """The given folder where it is a split, else the splits directly below it, sorted by name; none where none is."""
     file_system, path = fsspec.url_to_fs(absolute(url))
     path = path.rstrip("/")
     if _is_split(file_system, path):
-        return absolute(url)
+        return [absolute(url)]
     try:
         file_system.invalidate_cache(path)
         rows = file_system.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
-        return absolute(url)
+        return []
     folders = sorted(row["name"].rstrip("/") for row in rows if row["type"] == "directory")
     names = [folder.rsplit("/", 1)[-1] for folder in folders if folder != path and _is_split(file_system, folder)]
-    if len(names) > 1:
-        raise ValueError(f"{url} holds the splits {', '.join(names)}; give one of them, such as {join(url, names[0])}")
-    return absolute(join(url, *names))
+    return [absolute(join(url, name)) for name in names]
 
 
 def _is_split(file_system: Any, path: str) -> bool:

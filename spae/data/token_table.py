@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
@@ -25,10 +25,13 @@ from spae.data.records import CLASSES_FILE, ShardInfo
 SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
+TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
 
 _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
-_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids")
+_MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
+_ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
+_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,13 @@ class TokenTableFooter:
     model_fingerprint: str
     words_fingerprint: str
     grids: tuple[Grid, ...]
+    """Of all layers of the model."""
+    layers: int
+    """So many of the first layers are stored; all in tables that are older than this key."""
+    columns: tuple[str, ...] = ()
+    """Optional columns behind the layers."""
+    text_layers: int = 0
+    """First layers whose words the column `text` holds; 0 where there is none."""
     source_shard: str
     """Name of the tar without folder and suffix."""
     source_sha256: str
@@ -70,10 +80,16 @@ class TokenTableFooter:
         for item in dataclasses.fields(cls):
             key = f"{_PREFIX}{item.name}"
             text = metadata.get(key.encode())
+            if text is None and item.name in _ADDED:
+                continue
             if text is None:
                 raise ValueError(f"the footer has no {key}")
             values[item.name] = text.decode() if item.type is str else json.loads(text)
-        return cls(**{**values, "grids": tuple(tuple(grid) for grid in values["grids"])})
+        grids = tuple(tuple(grid) for grid in values.pop("grids"))
+        columns, layers = tuple(values.pop("columns", ())), values.pop("layers", len(grids))
+        if layers not in range(1, len(grids) + 1):
+            raise ValueError(f"the footer says {layers} layers of {len(grids)}")
+        return cls(**values, grids=grids, layers=layers, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -100,11 +116,13 @@ class TokenRows:
         keys: n keys.
         labels: n labels, None where a sample has none.
         layers: word ids of each layer, int32 (n, *grid).
+        columns: optional columns by name, n values each; those of a table that was read are left in the file.
     """
 
     keys: tuple[str, ...]
     labels: tuple[int | None, ...]
     layers: tuple[NDArray[np.int32], ...]
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
@@ -123,15 +141,23 @@ def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
 
 
 def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
-    """Publish the words of a shard, whole or not at all; ValueError unless rows + errors = samples."""
+    """Publish the words of a shard, whole or not at all.
+
+    ValueError unless rows + errors = samples, and the optional columns are those of the footer.
+    """
     count = len(rows.keys)
     if count != footer.rows:
         raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
-    schema = token_schema([math.prod(grid) for grid in footer.grids])
+    if tuple(rows.columns) != footer.columns:
+        raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
+    schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
-    for field, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
+    for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type))
+        columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))
+    for name, values in rows.columns.items():
+        schema = schema.append(pa.field(name, values.type, nullable=False))
+        columns.append(values)
     table = pa.Table.from_arrays(columns, schema=schema.with_metadata(footer.to_metadata()))
     with publishing(url) as file:
         pq.write_table(table, file, compression="zstd", use_dictionary=True, row_group_size=ROW_GROUP_ROWS)
@@ -167,11 +193,16 @@ def _find(url: str, size: int) -> FoundTokenTable:
 
 
 def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, TokenTableFooter]:
-    """Read a table, of its words the first layers or all; only their columns are read."""
+    """Read a table, of its words the first layers or all that are stored; only their columns are read.
+
+    ValueError where fewer layers are stored.
+    """
     with fsspec.open(url, "rb") as file:
         parquet = pq.ParquetFile(file)
         footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
-        grids = footer.grids[:layers]
+        if layers is not None and layers > footer.layers:
+            raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}, not {layers}{_MORE}")
+        grids = footer.grids[: footer.layers if layers is None else layers]
         names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
         table = parquet.read(columns=["key", "label", *names])
     flat = (table[name].combine_chunks().flatten().to_numpy() for name in names)
@@ -180,9 +211,9 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
 
 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
-    """The words of a shard, of the first layers or all.
+    """The words of a shard, of the first layers or all of the model.
 
-    ValueError where the table is missing, or comes from another model or another shard.
+    ValueError where the table is missing, lacks layers, or comes from another model or another shard.
     """
     url = token_table_url(folder, shard.name)
     try:
@@ -192,6 +223,8 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    if layers is None and footer.layers < len(footer.grids):
+        raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{_MORE}")
     return rows
 
 

@@ -5,6 +5,7 @@ the last one is filled up, which makes ids bit-equal for any neighbours and numb
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, cast
@@ -79,10 +80,10 @@ def read_whole(shard: ShardInfo) -> Iterator[Sample]:
         )
 
 
-def decode_pictures(samples: Sequence[Sample], size: tuple[int, ...]) -> DecodedPictures:
-    """Decode consecutive samples of a shard, cropped to `size` (height, width)."""
+def decode_pictures(samples: Iterable[Sample | Undecodable], size: tuple[int, ...]) -> DecodedPictures:
+    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width)."""
     sides = _sides(size)
-    parts = list(_parts(iter(samples), sides, len(samples) + 1))
+    parts = list(_parts(samples, sides, sys.maxsize))
     return parts[0] if parts else _pictures([], [], [], sides)
 
 
@@ -92,11 +93,14 @@ def _sides(size: tuple[int, ...]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _parts(samples: Iterator[Sample], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:
+def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
     errors: list[Undecodable] = []
     for sample in samples:
+        if isinstance(sample, Undecodable):
+            errors.append(sample)
+            continue
         try:
             arrays.append(fit_image(decode_image(sample.media), size))
             good.append(sample)
@@ -137,17 +141,17 @@ class _Hashing:
             pass
 
 
-def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int) -> TokenPyramid:
-    """Words of uint8 (n, H, W, 3), n at least 1, on the CPU; every pass of the model has exactly `batch` pictures.
+def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int, layers: int | None = None) -> TokenPyramid:
+    """Words, of the first layers or all, of uint8 (n, H, W, 3), n at least 1, on the CPU.
 
-    The latents' last bits depend on the size of a batch, so that the last one is filled up with black pictures, whose
-    words are dropped.
+    Every pass of the model has exactly `batch` pictures. The latents' last bits depend on the size of a batch, so that
+    the last one is filled up with black pictures, whose words are dropped.
     """
     parts = []
     for start in range(0, len(pixels), batch):
         part = channels_first(pixels[start : start + batch])
         padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
-        parts.append(model.encode(padded)[: len(part)].to("cpu"))
+        parts.append(model.encode(padded, layers)[: len(part)].to("cpu"))
     return join_pyramids(parts)
 
 

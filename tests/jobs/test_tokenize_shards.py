@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from PIL import Image
 
 from jobs import tokenize_shards
 from jobs.cluster import connect
@@ -29,7 +30,9 @@ from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 from tests import tiny_spae
 from tests.clusters import free_port
-from tests.tiny_shards import samples, write_split
+from tests.image_layouts import img2dataset, tar_bytes, write_files
+from tests.photographs import photographs
+from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import token_job, tokenize_shard
 
 COUNTS = (9, 5, 7)
@@ -74,6 +77,10 @@ def _words(folder):
     return rows
 
 
+def _labels(folder, name):
+    return read_token_table(f"{folder}/{name}.parquet", layers=0)[0].labels
+
+
 def _times(folder):
     return {path.name: path.stat().st_mtime_ns for path in Path(folder).glob("test-*.parquet")}
 
@@ -100,6 +107,9 @@ def test_every_shard_has_a_table_by_the_contract(tables, model, split):
             "spae.model_fingerprint": fingerprint,
             "spae.words_fingerprint": tiny_spae.vocabulary().words_fingerprint,
             "spae.grids": "[[1, 1], [2, 2], [4, 4], [4, 4]]",
+            "spae.layers": "4",
+            "spae.columns": "[]",
+            "spae.text_layers": "0",
             "spae.source_shard": shard.name,
             "spae.source_sha256": shard.sha256,
             "spae.samples": str(count),
@@ -151,6 +161,17 @@ def test_sql_joins_ids_with_words(tables, model):
         on vocabulary.id = layer_1[1] order by key
     """).fetchall()
     assert rows == sorted((key, f"word{ids[0]}") for key, ids in _words(tables).items())
+
+
+def test_sql_counts_words_of_each_class(tables):
+    rows = duckdb.sql(f"""
+        select c.name, count(*) as pictures from '{tables}/test-*.parquet' as t
+        join '{tables}/vocabulary.parquet' as v on t.layer_1[1] = v.id
+        join '{tables}/classes.parquet' as c using (label) group by c.name order by c.name
+    """).fetchall()
+    labels = [label for name in find_token_tables(str(tables)) for label in _labels(tables, name)]
+    assert dict(rows) == {name: labels.count(label) for label, name in enumerate(CLASSES)}
+    assert sum(pictures for _, pictures in rows) == 19, "one of the 20 has no label"
 
 
 def test_the_first_layers_can_be_read_alone(tables):
@@ -220,7 +241,7 @@ def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_
 
 
 def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables, model, split, cluster, tmp_path):
-    flags = TokenizeFlags(model=model, input=split, output=str(tmp_path), batch=4, workers=2)
+    flags = TokenizeFlags(model=model, input=(split,), output=str(tmp_path), batch=4, workers=2)
     plan, job = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
     small = dataclasses.replace(job, block_bytes=4 * 16 * 16 * 3)  # a batch
     outcomes = list(tokenize_shards.tokenize(plan, small, flags))
@@ -231,6 +252,22 @@ def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables,
     ]
     for path in tables.glob("test-*.parquet"):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_folder_of_photographs_and_others_tars_need_no_other_flag(model, cluster, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_files(tmp_path, {"tars/00000.tar": tar_bytes(img2dataset(5))})
+    (tmp_path / "photos" / "holiday").mkdir(parents=True)
+    for number, pixels in enumerate(photographs()):
+        Image.fromarray(pixels).save(tmp_path / "photos" / "holiday" / f"{number}.jpg")
+    inputs = ["--input", str(tmp_path / "photos"), str(tmp_path / "tars")]
+    flags = ["--model", model, *inputs, "--output", str(tmp_path / "tokens")]
+    assert tokenize_shards.main(flags) == 0
+    assert "2 shards to tokenize with at least 3 samples" in caplog.text
+    assert "in 8, out 8, failed 0; skipped 0 that were done; 2 shards in" in caplog.text
+    assert set(_words(tmp_path / "tokens")) == {f"holiday/{n}.jpg" for n in range(3)} | {f"{n:09d}" for n in range(5)}
+    assert tokenize_shards.main(flags) == 0
+    assert "in 0, out 0, failed 0; skipped 8 that were done" in caplog.text
 
 
 def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):
@@ -262,6 +299,35 @@ def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):
     assert json.loads((tmp_path / "manifest.json").read_text())["samples"] == 9
 
 
+@pytest.mark.parametrize(
+    ("flags", "taken"),
+    [(["--shards", "1..2"], 12), (["--shards", "1..9", "--limit", "1"], 5), (["--shards", "0..0"], 9)],
+)
+def test_some_of_the_shards_can_be_taken(model, split, tmp_path, caplog, flags, taken):
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tmp_path / "tokens", "--dry-run", *flags) == 0
+    assert f"shards to tokenize with {taken} samples" in caplog.text
+
+
+@pytest.mark.parametrize("chosen", ["3..4", "2..1"])
+def test_shards_that_are_not_there_are_named(model, split, tmp_path, caplog, chosen):
+    assert _run(model, split, tmp_path / "tokens", "--shards", chosen) == 2
+    assert f"--shards {chosen} takes none of the 3 shards, 0..2" in caplog.text
+
+
+def test_optional_columns_and_layers_are_part_of_what_is_done(model, split, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    job = dataclasses.replace(token_job(model, tmp_path, layers=2), text_layers=1, llm_ids=True)
+    tokenize_shard(job, load_index(split).shards[0])
+    flags = ["--limit", "1", "--layers", "2", "--words", "1", "--ids", "llm"]
+    assert _run(model, split, tmp_path, *flags) == 0
+    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
+    assert json.loads((tmp_path / "manifest.json").read_text())["columns"] == ["text", "llm_ids"]
+    for fewer in (flags[:4], flags[:6], flags[:2]):
+        assert _run(model, split, tmp_path, *fewer) == 2
+    assert "has layers 2, and this run has 4" in caplog.text
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
@@ -275,6 +341,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, cap
     [
         ["--workers", "0"],
         ["--max-error-share", "2"],
+        ["--shards", "1"],
+        ["--words", "5"],
+        ["--layers", "2", "--words", "3"],
+        ["--layers", "0"],
         ["--worker-cpus", "0"],
         ["--wrokers", "2"],
         ["--input", "nowhere"],

@@ -48,6 +48,14 @@ def test_encode_gives_a_pyramid_of_known_words(model, pixels):
     assert words[0][0] == f"word{int(pyramid.layers[0][0, 0, 0])}"
 
 
+def test_the_first_layers_alone_are_those_of_all(model, pixels):
+    every = model.encode(pixels)
+    for layers in range(1, model.depth + 1):
+        assert model.encode(pixels, layers) == every.prefix(layers)
+    with pytest.raises(ValueError, match=f"layers={model.depth + 1} is outside"):
+        model.encode(pixels, model.depth + 1)
+
+
 def test_bytes_and_unit_floats_are_the_same_picture(model, pixels):
     as_bytes = (pixels * 255).round().to(torch.uint8)
     assert torch.equal(model.encode(as_bytes).flatten(), model.encode(as_bytes.float() / 255).flatten())

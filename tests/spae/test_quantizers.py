@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -45,6 +46,29 @@ def test_tokens_embedded_again_are_the_forward_latents_for_every_prefix(codebook
         quantized = quantizer(z, layers)
         again = quantizer.embed(quantized.tokens.prefix(layers))
         torch.testing.assert_close(again, quantized.latents, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("grids", "side"), [(GRIDS, (8, 8)), (CLIP_GRIDS, (2, 4, 4)), ([(4, 4)] * 3, (4, 4))])
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_first_layers_searched_alone_are_those_of_all_and_nothing_else_is_searched(name, grids, side):
+    class Counting(Codebook):
+        rows = 0
+
+        def nearest(self, queries):
+            self.rows += len(queries)
+            return super().nearest(queries)
+
+    codebook = Counting(torch.randn(60, 6, generator=torch.Generator().manual_seed(0)))
+    quantizer, z = FAMILY[name](codebook, grids), latents(3, 6, *side)
+    every = quantizer(z)
+    for layers in range(1, len(grids) + 1):
+        codebook.rows = 0
+        alone = quantizer(z, searched=layers)
+        assert alone.tokens == every.tokens.prefix(layers)
+        assert codebook.rows == 3 * sum(math.prod(grid) for grid in grids[:layers])
+        assert torch.equal(alone.latents, quantizer(z, layers).latents)
+    with pytest.raises(ValueError, match="layers=2 is outside 1 to 1"):
+        quantizer(z, 2, searched=1)
 
 
 @pytest.mark.parametrize("name", FAMILY)

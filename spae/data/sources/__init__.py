@@ -8,6 +8,7 @@ from typing import Literal
 from spae.data.sources.base import Entry, Source
 from spae.data.sources.containers import BrokenContainers
 from spae.data.sources.digits import DigitsSource
+from spae.data.sources.finding import Shard, find_classes, find_shards
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.imagenet import ImageNetSource
 from spae.data.sources.kinetics import KineticsSource
@@ -15,6 +16,7 @@ from spae.data.sources.list_file import ListSource
 from spae.data.sources.parquet import ParquetSource
 from spae.data.sources.parquet_rows import Columns
 from spae.data.sources.read_ahead import ReadAhead
+from spae.data.sources.source_shard import SourceShard
 from spae.data.sources.web import Web
 from spae.data.sources.webdataset import WebDatasetSource
 
@@ -24,9 +26,13 @@ __all__ = [
     "BrokenContainers",
     "Entry",
     "ImageSourceName",
+    "Shard",
     "Source",
     "SourceSettings",
+    "SourceShard",
     "VideoSourceName",
+    "find_classes",
+    "find_shards",
 ]
 
 ImageSourceName = Literal["folder", "digits", "imagenet", "imagenet21k", "webdataset", "parquet", "list"]

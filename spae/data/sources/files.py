@@ -16,7 +16,8 @@ NOT_TEXT = "name is not UTF-8"
 """The problem of an input whose path cannot be stored."""
 UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What is lost for good; other errors of a file system are its own, and pass."""
-_BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""What an operating system says of paths that can be none."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def read_part(place: Place, begin: int, size: int | None, limit: int) -> bytes:
     except (ValueError, ImportError) as error:  # a path that holds NUL, a URL that is none, a store without its library
         raise MediaError("cannot be read", repr(error)) from error
     except OSError as error:
-        if error.errno not in _BAD_PATHS:
+        if error.errno not in BAD_PATHS:
             raise
         raise MediaError("cannot be read", repr(error)) from error
     if size is not None and len(data) != wanted:

@@ -54,12 +54,15 @@ class ListSource:
         """The file's bytes, cut after `limit`."""
         if problem := self._problem(entry.path):
             raise MediaError(problem)
-        alone = "://" in entry.path or entry.path.startswith("/")
-        url = entry.path if alone else f"{posixpath.dirname(self.url)}/{entry.path}"
-        if url.startswith(("http://", "https://")):
-            return self.web.read(url, limit)
-        place = Place(entry.path) if alone else Place(posixpath.dirname(self.url), entry.path)
+        place = self.place(entry)
+        if place.url.startswith(("http://", "https://")):
+            return self.web.read(f"{place.url}/{place.path}" if place.path else place.url, limit)
         return read_part(place, 0, None, limit)
+
+    def place(self, entry: Entry) -> Place:
+        """Where an input lies."""
+        alone = "://" in entry.path or entry.path.startswith("/")
+        return Place(entry.path) if alone else Place(posixpath.dirname(self.url), entry.path)
 
     def _problem(self, path: str) -> str:
         protocol, colon, _ = path.partition("://")

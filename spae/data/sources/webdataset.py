@@ -1,5 +1,6 @@
 """Tars in WebDataset form that others wrote, img2dataset among them, as a source."""
 
+import dataclasses
 import logging
 import posixpath
 import re
@@ -14,13 +15,14 @@ from spae.data.records import ClassName
 from spae.data.sources.base import Entry
 from spae.data.sources.containers import BrokenContainers, Containers
 from spae.data.sources.files import NOT_TEXT, Place, counted, is_text, path_key, readable
-from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes
+from spae.data.sources.labels import MAX_TEXT_BYTES, Labels, named_classes, parse_label
 from spae.data.sources.patterns import matching_files
 from spae.data.sources.tars import TarMember, TarRange, map_in_order, open_tar
 from spae.data.sources.unpacked import TAR_SUFFIXES, read_packed, room
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "avif", "heic", "gif", "bmp", "tif", "tiff", "ppm")
 TEXT_SUFFIXES = ("cls", "txt", "json")
+CAME_BEFORE = "a key that came before"
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")  # as webdataset parts names: key, suffix from the first dot on
 _TAR = re.compile(rf".*?(?:{'|'.join(map(re.escape, TAR_SUFFIXES))})(?=#)", re.DOTALL)
 
@@ -95,6 +97,23 @@ class WebDatasetSource:
                     f"in {tempfile.gettempdir()}; unpack them first (gunzip, zstd -d): plain tars are read as they are"
                 )
             yield listed
+
+
+def tar_entries(place: Place) -> list[Entry]:
+    """The samples of one tar under the keys that it gives them; their labels are the numbers in `cls`, no other texts.
+
+    `WebDatasetSource` reads them too. ValueError where the tar cannot be read whole.
+    """
+    listed = _listed_tar(TarRange(place, posixpath.basename(place.locate()[1])))
+    if listed.damage:
+        raise ValueError(f"{place.url} cannot be read whole: {listed.damage}")
+    unnamed, seen, entries = Labels((), {}), set[str](), list[Entry]()
+    for sample in listed.samples:
+        entry = sample.entry(unnamed)
+        problem = entry.problem or (CAME_BEFORE if sample.key in seen else "")  # in another of the tars of one file
+        seen.add(sample.key)
+        entries.append(dataclasses.replace(entry, key=sample.key, label=parse_label(sample.label), problem=problem))
+    return entries
 
 
 @dataclass
@@ -177,7 +196,7 @@ def _listed_tar(tar: TarRange) -> _ListedTar:
                 continue
             place, suffix = (member.part, match[1]), match[2].lower()
             if not found.samples or (found.samples[-1].part, found.samples[-1].key) != place:
-                problem = "a key that came before" if place in seen else ""
+                problem = CAME_BEFORE if place in seen else ""
                 found.samples.append(_Sample(tar.name, match[1], member.part, problem=problem))
                 seen.add(place)
             sample = found.samples[-1]

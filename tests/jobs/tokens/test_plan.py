@@ -9,7 +9,13 @@ import pytest
 from jobs.tokens.plan import footer_identity, make_plan, require_same_corpus, warn_of_mixture
 from spae.data.publishing import read_bytes
 from spae.data.records import load_index
-from spae.data.token_table import FoundTokenTable, find_token_tables, open_token_table, publish_manifest
+from spae.data.token_table import (
+    FoundTokenTable,
+    TokenTableFooter,
+    find_token_tables,
+    open_token_table,
+    publish_manifest,
+)
 from tests import tiny_spae
 from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_footer, token_job, tokenize_shard, tokenize_split
@@ -32,18 +38,28 @@ def test_only_whole_tables_of_ours_count(tmp_path, split):
 def test_a_shard_that_was_made_anew_is_a_conflict(split):
     shards = load_index(split).shards
     made = tiny_spae.model()
-    footer = token_footer(
-        model_fingerprint=made.fingerprint,
-        words_fingerprint=made.vocabulary.words_fingerprint,
-        grids=made.config.grids,
-        source_sha256="old",
-    )
+    footer = token_footer(**footer_identity(made), source_sha256="old")
     tables = {"test-000000": FoundTokenTable(footer, 1)}
     with pytest.raises(ValueError, match=f"source_sha256 old, and this run has {shards[0].sha256}"):
         make_plan(shards, tables, footer_identity(made), replace=False)
     assert make_plan(shards, tables, footer_identity(made), replace=True).todo == shards
     current = {"test-000000": FoundTokenTable(dataclasses.replace(footer, source_sha256=shards[0].sha256, batch=1), 1)}
     assert make_plan(shards, current, footer_identity(made), replace=False).done == shards[:1]
+
+
+def test_tables_of_other_layers_are_a_conflict_and_old_ones_hold_all(split):
+    shards, made = load_index(split).shards[:1], tiny_spae.model()
+    footer = token_footer(**footer_identity(made), source_sha256=shards[0].sha256)
+    metadata = {key.encode(): value.encode() for key, value in footer.to_metadata().items()}
+    for key in (b"spae.layers", b"spae.columns", b"spae.text_layers"):
+        del metadata[key]
+    assert TokenTableFooter.from_metadata(metadata) == footer
+    tables = {"test-000000": FoundTokenTable(footer, 1)}
+    assert make_plan(shards, tables, footer_identity(made, made.depth), replace=False).done == shards
+    with pytest.raises(ValueError, match="has layers 4, and this run has 2"):
+        make_plan(shards, tables, footer_identity(made, 2), replace=False)
+    with pytest.raises(ValueError, match="has columns "):
+        make_plan(shards, tables, footer_identity(made, None, ("text",), 1), replace=False)
 
 
 def test_tables_live_on_any_file_system(model, split, tmp_path):

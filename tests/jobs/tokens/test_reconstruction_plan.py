@@ -15,7 +15,7 @@ from spae.model import SPAE
 from spae.vocabulary import Vocabulary
 from tests import tiny_spae
 from tests.tiny_reconstruction import reconstruct_tables
-from tests.tiny_tokens import token_footer, tokenize_split
+from tests.tiny_tokens import token_footer, token_job, tokenize_shard, tokenize_split
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,17 @@ def test_tables_of_two_models_are_refused(model, copied, tmp_path):
 def test_layers_that_the_tables_lack_are_refused(model, tokens, tmp_path, layers):
     with pytest.raises(ValueError, match=f"--layers {layers} must be 1 to 4"):
         reconstruct_tables(model, tokens, tmp_path, layers=layers)
+
+
+def test_tables_of_the_first_layers_are_decoded_as_far_as_they_go(model, split, tokens, tmp_path):
+    for shard in load_index(split).shards:
+        tokenize_shard(token_job(model, tmp_path / "tokens", layers=2), shard)
+    reconstruct_tables(model, tmp_path / "tokens", tmp_path / "all")
+    reconstruct_tables(model, tokens, tmp_path / "first", layers=2)
+    for name in ("test-000000.tar", "test-000001.tar"):
+        assert (tmp_path / "all/test" / name).read_bytes() == (tmp_path / "first/test" / name).read_bytes()
+    with pytest.raises(ValueError, match="--layers 3 must be 1 to 2"):
+        reconstruct_tables(model, tmp_path / "tokens", tmp_path / "more", layers=3)
 
 
 def test_other_grids_are_refused():

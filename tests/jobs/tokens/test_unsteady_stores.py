@@ -10,7 +10,9 @@ import pytest
 from jobs import retries
 from jobs.tokens.messages import FailedShard, TokenizedShard
 from spae.data.records import load_index
-from spae.data.token_table import find_token_tables
+from spae.data.sources import IMAGE_PATTERNS, find_shards
+from spae.data.token_table import find_token_tables, read_token_table
+from tests.image_layouts import img2dataset, jpegs, tar_bytes, write_files
 from tests.pipelines.conftest import google_storage, unsteady  # noqa: F401
 from tests.tiny_tokens import token_job, tokenize_shard, tokenize_split
 
@@ -49,6 +51,28 @@ def test_requests_that_fail_now_and_then_lose_nothing(model, split, stored, unst
     for name in NAMES:
         with fsspec.open(f"gs://bucket/tokens/{name}.parquet", "rb") as file:
             assert file.read() == (tmp_path / f"{name}.parquet").read_bytes()
+
+
+def test_a_folder_of_pictures_and_a_tar_of_others_in_a_store_lose_nothing(model, unsteady, tmp_path):  # noqa: F811
+    pictures = {f"photos/{number}.jpg": data for number, data in enumerate(jpegs(4))}
+    write_files(tmp_path, {**pictures, "tars/00000.tar": tar_bytes(img2dataset(4))})
+    store = fsspec.filesystem("gs")
+    for folder in ("photos", "tars"):
+        store.put(str(tmp_path / folder), f"bucket/{folder}", recursive=True)
+    inputs = [f"gs://bucket/{folder}" for folder in ("photos", "tars")]
+    shards = find_shards(inputs, 100, IMAGE_PATTERNS)
+    assert shards == find_shards(inputs, 100, IMAGE_PATTERNS)
+    unsteady.status, unsteady.period = 409, 5
+    local_shards = find_shards([str(tmp_path / name) for name in ("photos", "tars")], 100, IMAGE_PATTERNS)
+    for shard, local in zip(shards, local_shards, strict=True):
+        outcomes = [
+            tokenize_shard(token_job(model, tmp_path / part), one) for part, one in (("a", shard), ("b", local))
+        ]
+        assert [(outcome.shard.samples, outcome.errors) for outcome in outcomes] == [(4, 0), (4, 0)]
+        tables = [read_token_table(f"{tmp_path}/{part}/{shard.name}.parquet")[0] for part in ("a", "b")]
+        assert tables[0].keys == tables[1].keys
+        assert [one.tolist() for one in tables[0].layers] == [one.tolist() for one in tables[1].layers]
+    assert unsteady.refused
 
 
 def test_a_shard_that_cannot_be_read_fails_alone_and_is_named(model, stored, unsteady):  # noqa: F811

@@ -27,6 +27,12 @@ def test_a_footer_survives_its_text_form():
         TokenTableFooter.from_metadata(text)
 
 
+def test_a_footer_of_impossible_layers_is_none():
+    text = {key.encode(): value.encode() for key, value in token_footer(layers=3).to_metadata().items()}
+    with pytest.raises(ValueError, match="3 layers of 2"):
+        TokenTableFooter.from_metadata(text)
+
+
 def test_rows_and_errors_must_be_the_samples(tmp_path):
     with pytest.raises(ValueError, match=r"1 rows \+ 1 errors are not 3 samples"):
         write_token_table(str(tmp_path / "a.parquet"), TokenRows(("a",), (1,), ()), token_footer())

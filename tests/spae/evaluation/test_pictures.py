@@ -85,7 +85,9 @@ def test_words_do_not_depend_on_neighbours_or_position():
 def test_every_pass_of_the_model_has_the_batch_shape(monkeypatch):
     model, seen = tiny_spae.model(), []
     encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda pixels: seen.append(tuple(pixels.shape)) or encode(pixels))
+    monkeypatch.setattr(
+        model, "encode", lambda pixels, *rest: seen.append(tuple(pixels.shape)) or encode(pixels, *rest)
+    )
     assert len(encode_in_batches(model, np.zeros((9, 16, 16, 3), np.uint8), 4)) == 9
     assert seen == [(4, 3, 16, 16)] * 3
 

@@ -1,0 +1,32 @@
+"""What a run will cost, by a batch that is measured here."""
+
+import logging
+import math
+import time
+
+import torch
+
+from jobs.tokens.job import TokenJob
+from jobs.tokens.plan import TokenPlan
+from spae.model import SPAE
+
+logger = logging.getLogger(__name__)
+
+
+def log_cost(plan: TokenPlan, model: SPAE, job: TokenJob, workers: int) -> None:
+    """Tell what is to be read and how long it takes to encode, shards of unknown length left out."""
+    pixels = torch.zeros(job.batch, 3, *job.input_size, dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for _ in range(2):  # the first pass warms up
+        begin = time.monotonic()
+        model.encode(pixels, job.layers).to("cpu")
+        seconds = time.monotonic() - begin
+    torch.set_num_threads(threads)
+    hours = sum(math.ceil((shard.samples or 0) / job.batch) for shard in plan.todo) * seconds / 3600
+    logger.info(
+        "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",
+        *(sum(shard.bytes for shard in plan.todo) / 1e9, job.batch / seconds, hours, hours / workers, workers),
+    )
+    if plan.uncounted:
+        logger.info("%d tars are not in these hours: their samples are counted when they are read", plan.uncounted)

@@ -1,0 +1,39 @@
+"""The samples of a shard, whoever made it."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+from spae.data.media import DEFAULT_LIMITS, MediaError
+from spae.data.records import ShardInfo
+from spae.data.sources import Shard, SourceShard
+from spae.data.tar import Sample, read_samples
+from spae.evaluation.pictures import Undecodable, read_whole
+
+
+def read_shard(shard: Shard) -> Iterator[Sample | Undecodable]:
+    """All samples in their order, those without bytes by why; ValueError where a tar is damaged or another one."""
+    if isinstance(shard, ShardInfo):
+        yield from read_whole(shard)
+        return
+    for entry, media in shard.read(DEFAULT_LIMITS.bytes + 1):
+        if isinstance(media, MediaError):
+            yield Undecodable(entry.key, media.reason, str(media))
+        else:
+            yield Sample(entry.key, media, entry.label)
+
+
+def shard_keys(shard: Shard) -> set[str]:
+    """Key of each sample."""
+    return shard.keys() if isinstance(shard, SourceShard) else {sample.key for sample in read_samples(shard.url)}
+
+
+def shard_to_json(shard: Shard) -> str:
+    """A shard as text for Ray: rows of two kinds would have columns of two types."""
+    return json.dumps(dataclasses.asdict(shard))
+
+
+def shard_from_json(text: str) -> Shard:
+    """Undo `shard_to_json`."""
+    values = json.loads(text)
+    return SourceShard.from_json(values) if "kind" in values else ShardInfo(**values)

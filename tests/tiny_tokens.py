@@ -33,10 +33,10 @@ def tokenize_shard(job: TokenJob, shard: ShardInfo) -> Outcome:
     return ShardEncoder(job).tokenize(decode_shard(shard, job))
 
 
-def tokenize_split(model: str, split: str, output: str | Path, batch: int = 4) -> None:
+def tokenize_split(model: str, split: str, output: str | Path, batch: int = 4, layers: int | None = None) -> None:
     """Write the tables of a split, and the vocabulary beside them."""
     for shard in load_index(split).shards:
-        assert isinstance(tokenize_shard(token_job(model, output, batch), shard), TokenizedShard)
+        assert isinstance(tokenize_shard(token_job(model, output, batch, layers), shard), TokenizedShard)
     publish(join(str(output), VOCABULARY_FILE), SPAE.from_pretrained(model).vocabulary.words_parquet())
 
 

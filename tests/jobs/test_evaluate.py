@@ -129,6 +129,12 @@ def test_a_missing_table_is_named(folder, caplog):
     assert "test-000000.parquet does not exist" in caplog.text
 
 
+def test_tables_of_the_first_layers_are_not_scored(folder, tmp_path, caplog):
+    tokenize_split(str(folder / "model"), str(folder / "test"), tmp_path / "tokens", layers=2)
+    assert _run(folder, "--tokens", str(tmp_path / "tokens")) == 1
+    assert "test-000000.parquet stores 2 layers of 4; here all are needed" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -62,7 +62,7 @@ class SourceShard:
         """The same with its number of samples, where telling it takes no copy of a tar."""
         if self.samples is not None or not is_local(self.url):
             return self
-        return dataclasses.replace(self, samples=len(tar_entries(Place(self.url))))
+        return dataclasses.replace(self, samples=len(tar_entries(Place(self.url), self.url)))
 
     def keys(self) -> set[str]:
         """Key of each input."""
@@ -88,7 +88,7 @@ class SourceShard:
         with contextlib.ExitStack() as stack:
             if self.kind == "tar":
                 place = Place(self.url if is_local(self.url) else _copy(self.url, stack))
-                yield tuple(tar_entries(place)), _Tar(place)
+                yield tuple(tar_entries(place, self.url)), _Tar(place)
                 return
             source: Source = FolderSource(self.url) if self.kind == "folder" else ListSource(self.url)
             if not is_local(self.url) or any("://" in entry.path for entry in self.entries):

@@ -99,14 +99,14 @@ class WebDatasetSource:
             yield listed
 
 
-def tar_entries(place: Place) -> list[Entry]:
+def tar_entries(place: Place, url: str) -> list[Entry]:
     """The samples of one tar under the keys that it gives them; their labels are the numbers in `cls`, no other texts.
 
-    `WebDatasetSource` reads them too. ValueError where the tar cannot be read whole.
+    ValueError where the tar cannot be read whole, which `url` names there.
     """
     listed = _listed_tar(TarRange(place, posixpath.basename(place.locate()[1])))
     if listed.damage:
-        raise ValueError(f"{place.url} cannot be read whole: {listed.damage}")
+        raise ValueError(f"{url} cannot be read whole: {listed.damage}")
     unnamed, seen, entries = Labels((), {}), set[str](), list[Entry]()
     for sample in listed.samples:
         entry = sample.entry(unnamed)

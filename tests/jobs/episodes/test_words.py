@@ -37,14 +37,21 @@ def test_where_nothing_is_left_to_ask_no_picture_is_read(own, model, tmp_path):
     assert run(own, model, tmp_path / "out", "--episodes", "60") == 2, "what is to ask needs them"
 
 
-def test_token_tables_give_the_same_rows_without_pictures(own, model, tmp_path):
+@pytest.mark.parametrize("layers", [None, 2])
+def test_token_tables_give_the_same_rows_without_pictures(own, model, tmp_path, layers):
     assert run(own, model, tmp_path / "encoded", "--batch", "4") == 0
     for split in ("train", "test"):
-        tokenize_split(model, str(own / split), tmp_path / "tokens")
+        tokenize_split(model, str(own / split), tmp_path / "tokens", layers=layers)
     lose_pictures(own)
     flags = ("--tokens", tmp_path / "tokens", "--support-tokens", tmp_path / "tokens")
     assert run(own, model, tmp_path / "stored", *flags) == 0
     assert rows(tmp_path / "encoded") == rows(tmp_path / "stored")
+
+
+def test_layers_that_tables_lack_are_named(own, model, tmp_path, caplog):
+    tokenize_split(model, str(own / "train"), tmp_path / "tokens", layers=1)
+    assert run(own, model, tmp_path / "out", "--support-tokens", tmp_path / "tokens") == 2
+    assert "stores 1 layers of 4, not 2; write tables with more layers" in caplog.text
 
 
 def test_tables_of_another_model_are_refused_with_both_fingerprints(own, model, tmp_path, caplog):

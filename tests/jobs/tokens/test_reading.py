@@ -86,7 +86,11 @@ def test_tars_joined_to_one_file_have_each_key_once(model, tmp_path):
 
 
 def test_a_tar_of_a_web_server_is_fetched_and_one_that_is_gone_is_named(model, tmp_path):
-    with WebServer({"00000.tar": tar_bytes(img2dataset(3))}).running() as server:
+    data = tar_bytes(img2dataset(3))
+    with WebServer({"00000.tar": data, "cut.tar": data[:5000]}).running() as server:
+        outcome = tokenize_shard(token_job(model, tmp_path / "tokens"), find(f"{server.url}/cut.tar")[0])
+        assert isinstance(outcome, FailedShard)
+        assert outcome.reason.startswith(f"{server.url}/cut.tar cannot be read whole: truncated tar")
         gone, there = (find(f"{server.url}/{path}00000.tar")[0] for path in ("nowhere/{0..0}", ""))
         rows, errors = tokenize(model, tmp_path / "tokens", there)
         assert (len(rows.keys), errors) == (3, {})

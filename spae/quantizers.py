@@ -89,9 +89,7 @@ class Quantizer(nn.Module):
         inputs: list[Tensor] = []
         estimates: list[Tensor] = []
         estimate = torch.zeros_like(z)
-        for group in ([layer for layer in group if layer < depth] for group in self.groups):
-            if not group:
-                break
+        for group in filter(None, ([layer for layer in group if layer < depth] for group in self.groups)):
             where = [self.layer_positions(layer) for layer in group]
             together = torch.cat(where)
             z_group = self.layer_input(z[:, together], total[:, together].detach(), count[together])

@@ -193,8 +193,8 @@ def find_splits(url: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     folders = sorted(row["name"].rstrip("/") for row in rows if row["type"] == "directory")
-    names = [folder.rsplit("/", 1)[-1] for folder in folders if folder != path and _is_split(file_system, folder)]
-    return [absolute(join(url, name)) for name in names]
+    splits = (folder for folder in folders if folder != path and _is_split(file_system, folder))
+    return [absolute(join(url, folder.rsplit("/", 1)[-1])) for folder in splits]
 
 
 def _is_split(file_system: Any, path: str) -> bool:

@@ -31,6 +31,7 @@ def connect(address: str | None = None, **options: Any) -> bool:
 
     Raises:
         ValueError: nothing answers at the address.
+        RuntimeError: a new one did not start.
     """
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     ours = place == "local" or _LENT in os.environ
@@ -40,7 +41,12 @@ def connect(address: str | None = None, **options: Any) -> bool:
         for name, value in _LEAN.items():
             os.environ.setdefault(name, value)
     if place == "local":
-        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, runtime_env=_QUIET, **options)
+        try:
+            ray.init(
+                address="local", include_dashboard=False, logging_level=logging.ERROR, runtime_env=_QUIET, **options
+            )
+        except Exception as error:  # a bare one where Ray's own processes take over 30 s, as on a busy machine
+            raise RuntimeError(f"Ray did not start here: {error} Give the same command again") from error
         return False
     try:
         _probe(place)

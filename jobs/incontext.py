@@ -23,7 +23,7 @@ from jobs.episodes.estimates import estimate
 from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_footer
 from jobs.episodes.language_models import ModelPlace, endpoint_settings, open_workers
 from jobs.episodes.references import REFERENCES, open_reference, unseen_control
-from jobs.episodes.reports import report_setting, require_pairable
+from jobs.episodes.reports import report_setting, require_pairable, summary_document
 from jobs.episodes.task_flags import TaskFlags, make_task
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
@@ -251,9 +251,8 @@ def _report(plan: Plan, flags: IncontextFlags) -> int:
         reports[setting] = {"n/a": reason}
         sys.stdout.write(f"{setting:44} n/a: {reason}\n")
     url = join(run.output, "summary.json")
-    before = json.loads(read_bytes(url) or b"{}")  # other settings of this run, and other tasks
-    document = {**before, "protocol": {**footer, **dataclasses.asdict(flags)}}
-    document[run.task] = {**before.get(run.task, {}), **reports}
+    protocol = {**footer, **dataclasses.asdict(flags)}
+    document = summary_document(read_bytes(url), protocol, footer.keys(), run.task, reports)
     publish(url, json.dumps(document, indent=1).encode())
     logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, url)
     return 1 if errors else 0

@@ -16,7 +16,7 @@ from spae.incontext.episodes import (
 
 EPISODES_A_FILE = 25
 
-_INFORMATION = ("code_version", "episodes")  # of a footer, which redo nothing
+INFORMATION = ("code_version", "episodes")  # of a footer, which redo nothing
 _SIMULTANEOUS_READS = 32
 
 
@@ -68,7 +68,7 @@ class EpisodesRun:
     def _is_done(self, file: EpisodeFile, url: str, retry_errors: bool) -> bool:
         footer = read_footer(url)
         unknown = () if self.footer.get("llm_revision") else ("llm_revision",)  # until a server has answered
-        for name in sorted((self.footer.keys() | footer.keys()).difference(_INFORMATION, unknown)):
+        for name in sorted((self.footer.keys() | footer.keys()).difference(INFORMATION, unknown)):
             if footer.get(name) != self.footer.get(name):
                 raise ValueError(
                     f"{url} has {name} {footer.get(name)!r}, and this run has {self.footer.get(name)!r}; give another "

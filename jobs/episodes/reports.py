@@ -1,10 +1,11 @@
 """What a run found, setting by setting: as text, and for summary.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.episodes.files import EpisodesRun, stored_answers, stored_footer, stored_scores
+from jobs.episodes.files import INFORMATION, EpisodesRun, stored_answers, stored_footer, stored_scores
 from spae.incontext.episodes import ScoredQuery
 from spae.incontext.published import TABLE_1, TABLE_3
 from spae.incontext.summary import ScoreSummary, as_document, paired_difference, summarise
@@ -117,6 +118,28 @@ def require_pairable(run: EpisodesRun, settings: Sequence[str], other: str) -> N
                     f"--compare {other} has {name} {footer.get(name)!r} in {setting}, and this run has "
                     f"{run.footer.get(name)!r}; only runs that ask the same questions can be paired"
                 )
+
+
+def summary_document(
+    before: bytes | None, protocol: Mapping[str, Any], deciding: Iterable[str], task: str, reports: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of summary.json; what it said of other settings and tasks stays where the same protocol made it.
+
+    Args:
+        before: the file as it stands.
+        protocol: of this run.
+        deciding: names in it that decide the rows.
+        task: that was asked.
+        reports: of its settings.
+    """
+    try:
+        old = json.loads(before or b"{}")
+    except ValueError:
+        old = {}
+    made_by, now = old.get("protocol", {}), json.loads(json.dumps(protocol))
+    if any(made_by.get(name) != now[name] for name in set(deciding).difference(INFORMATION)):
+        old = {}
+    return {**old, "protocol": now, task: {**old.get(task, {}), **reports}}
 
 
 def published_percents(task: str, setting: str) -> dict[str, float]:

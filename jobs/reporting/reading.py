@@ -24,12 +24,15 @@ class Reading:
 
 
 def gather_reading(folder: str) -> Reading | None:
-    """What a folder holds, None where it has no summary; ValueError where its rows are missing or broken."""
+    """What a folder holds, None where it has no scores; ValueError where its rows are missing or broken."""
     data = read_bytes(join(folder, "summary.json"))
     if data is None:
         return None
     summary = json.loads(data)
-    task, scores = next((name, value) for name, value in summary.items() if name != "protocol")
+    task, settings = next((name, value) for name, value in summary.items() if name != "protocol")
+    scores = {name: one for name, one in settings.items() if "mean" in one}  # others mean nothing here
+    if not scores:
+        return None
     rows, _ = read_episodes(episodes_url(folder, task, next(iter(scores)), 0))
     examples = tuple(row for row in rows if row.query == 0)[:PROMPTS]
     return Reading(summary["protocol"]["llm"], task, scores, examples)

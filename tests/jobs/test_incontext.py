@@ -71,6 +71,27 @@ def test_more_episodes_keep_those_that_are_there(folder, model, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["few-shot-made-up"][SETTINGS[0]]["episodes"] == 30
 
 
+def test_a_summary_keeps_other_settings_and_tasks_of_the_same_protocol(folder, model, tmp_path):
+    def summary():
+        return json.loads((tmp_path / "summary.json").read_text())
+
+    few = ("--episodes", "2")
+    assert run(folder, model, tmp_path, *few, "--settings", SETTINGS[0]) == 0
+    first = summary()["few-shot-made-up"][SETTINGS[0]]
+    assert run(folder, model, tmp_path, *few, "--settings", "2-way-3-shot") == 0
+    assert run(folder, model, tmp_path, *few, "--task", "few-shot-real", "--settings", SETTINGS[0]) == 0
+    assert summary()["few-shot-made-up"][SETTINGS[0]] == first
+    assert {name: set(one) for name, one in summary().items() if name != "protocol"} == {
+        "few-shot-made-up": {SETTINGS[0], "2-way-3-shot"},
+        "few-shot-real": {SETTINGS[0]},
+    }
+    assert run(folder, model, tmp_path, *few, "--layers", "1", "--settings", "2-way-5-shot") == 0
+    assert set(summary()) == {"protocol", "few-shot-made-up"}, "of another protocol nothing is kept"
+    (tmp_path / "summary.json").write_text("{")
+    assert run(folder, model, tmp_path, *few, "--layers", "1", "--settings", "2-way-5-shot") == 0
+    assert set(summary()["few-shot-made-up"]) == {"2-way-5-shot"}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -50,7 +50,7 @@ def test_it_reads_names(model, tmp_path, task, name, least):
 
 
 def test_it_says_what_a_picture_shows(model, tmp_path):
-    """Seen once: 4 of 5, each in the form of the examples."""
+    """Each is in the form of the examples; of four that were looked at, three named the right subject."""
     released_data.save_captions(tmp_path)
     rows = ask(model, tmp_path, "coco-captions", "2-layers", 5)
     shown = [released_data.SUBJECTS[int(re.findall(r"\d+", row.query_key)[-1]) % 3] for row in rows]

@@ -25,6 +25,7 @@ from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.cost import seconds_of
 from jobs.tokens.reconstruction import PlannedTar, ReconstructedShard, ReconstructionJob, ShardReconstructor
 from jobs.tokens.reconstruction_plan import (
     PlannedSplit,
@@ -186,13 +187,7 @@ def reconstruct(
 
 def _show_cost(todo: Sequence[PlannedTar], model: SPAE, job: ReconstructionJob, workers: int) -> None:
     ids = tuple(torch.zeros(job.batch, *grid, dtype=torch.int64) for grid in model.config.grids[: job.layers])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(2):  # the first pass warms up
-        begin = time.monotonic()
-        for _ in decode_in_batches(model, TokenPyramid(ids), job.batch):
-            seconds = time.monotonic() - begin
-    torch.set_num_threads(threads)
+    seconds = seconds_of(lambda: list(decode_in_batches(model, TokenPyramid(ids), job.batch)))
     hours = sum(-(-planned.rows // job.batch) for planned in todo) * seconds / 3600
     logger.info(
         "%d shards with %d pictures to write; %.0f images/s on a CPU here, %.3g worker hours, %.3g h on %d workers",

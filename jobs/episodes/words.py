@@ -87,9 +87,9 @@ class SplitWords:
                 ids = np.concatenate([layer.reshape(len(rows.keys), -1) for layer in rows.layers], axis=1)
                 yield _Part(rows.keys, rows.labels, ids, shard.samples - len(rows.keys))
             return
-        for encoded in encoded_batches(self.model, index.shards, self.batch):
+        for encoded in encoded_batches(self.model, index.shards, self.batch, layers=self.layers):
             if encoded.pyramid is not None:
-                ids = encoded.pyramid.flatten(self.layers).numpy().astype(np.int32)
+                ids = encoded.pyramid.flatten().numpy().astype(np.int32)
                 yield _Part(encoded.keys, encoded.labels, ids, encoded.errors)
 
 

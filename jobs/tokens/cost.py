@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -13,16 +14,22 @@ from spae.model import SPAE
 logger = logging.getLogger(__name__)
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """What some work takes on one thread, the second time: the first warms up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for _ in range(2):
+        begin = time.monotonic()
+        work()
+        seconds = time.monotonic() - begin
+    torch.set_num_threads(threads)
+    return seconds
+
+
 def log_cost(plan: TokenPlan, model: SPAE, job: TokenJob, workers: int) -> None:
     """Tell what is to be read and how long it takes to encode, shards of unknown length left out."""
     pixels = torch.zeros(job.batch, 3, *job.input_size, dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(2):  # the first pass warms up
-        begin = time.monotonic()
-        model.encode(pixels, job.layers).to("cpu")
-        seconds = time.monotonic() - begin
-    torch.set_num_threads(threads)
+    seconds = seconds_of(lambda: model.encode(pixels, job.layers).to("cpu"))
     hours = sum(math.ceil((shard.samples or 0) / job.batch) for shard in plan.todo) * seconds / 3600
     logger.info(
         "%.3f GB to read; %.0f images/s on a CPU here, %.3g worker hours, about %.3g h on %d workers; decoding apart",

@@ -205,16 +205,20 @@ class EncodedBatch:
 
 
 def encoded_batches(
-    model: SPAE, shards: Iterable[ShardInfo], batch: int, tokens: TokenSource | None = None
+    model: SPAE,
+    shards: Iterable[ShardInfo],
+    batch: int,
+    tokens: TokenSource | None = None,
+    layers: int | None = None,
 ) -> Iterator[EncodedBatch]:
-    """Pictures of shards with their words, encoded at one batch shape or taken from `tokens`."""
+    """Pictures of shards with their words: encoded at one batch shape, the first layers or all, or from `tokens`."""
     for shard in shards:
         for pictures in read_pictures(shard, model.config.input_size, batch):
             pyramid = None
             if pictures.keys and tokens is not None:
                 pyramid = tokens(shard, pictures.keys)
             elif pictures.keys:
-                pyramid = encode_in_batches(model, pictures.pixels, batch)
+                pyramid = encode_in_batches(model, pictures.pixels, batch, layers)
             pixels = channels_first(pictures.pixels)
             yield EncodedBatch(pictures.keys, pixels, pictures.labels, pyramid, len(pictures.errors))
 

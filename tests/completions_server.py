@@ -42,24 +42,25 @@ def serving() -> Iterator[CompletionsServer]:
                 fault = state.faults.pop(0) if state.faults else ""
                 state._running += 1
                 state.busiest = max(state.busiest, state._running)
+            _wait(fault)
+            with state._lock:  # before the answer leaves: who has read it may ask again at once
+                state._running -= 1
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _answer(self, state, form, content, fault)
-            with state._lock:
-                state._running -= 1
 
     with serving_on_loopback(Handler) as address:
         state.url = f"{address}/v1"
         yield state
 
 
+def _wait(fault):
+    time.sleep({"late": 1.0, "slow": 0.1}.get(fault, 0.0))
+
+
 def _answer(handler, state, form, content, fault):
     if fault == "hang up":
         handler.connection.close()
         return
-    if fault == "late":
-        time.sleep(1.0)
-    if fault == "slow":
-        time.sleep(0.1)
     status, *headers = fault.split() if fault[:1].isdigit() else ["200"]
     if form not in state.forms:
         status = "404"

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _settings(flags: HarnessFlags, task: Task) -> list[str]:
     """Those that can be asked; ValueError for one that cannot and was asked for by its name."""
     found = []
-    for setting in flags.chosen(task):
+    for setting in flags.chosen(task.settings):
         try:
             for number in (0, flags.episodes - 1):
                 task.episode(setting, number)

@@ -9,28 +9,30 @@ with intervals that are clustered by episode. The same command continues a run t
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import tyro
 
-from jobs.episodes.asking import Answerer, AskingJob, PromptReader, ask_files
+from jobs.episodes.asking import Answerer, AskedFile, AskingJob, PromptModel, PromptReader, ask_files
+from jobs.episodes.drawing import DrawingJob
+from jobs.episodes.drawing_flags import DrawingFlags, drawing_job
 from jobs.episodes.estimates import estimate
 from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_footer
 from jobs.episodes.language_models import ModelPlace, endpoint_settings, open_workers
 from jobs.episodes.references import REFERENCES, open_reference, unseen_control
 from jobs.episodes.reports import report_setting, require_pairable, summary_document
-from jobs.episodes.task_flags import TaskFlags, make_task
+from jobs.episodes.task_flags import make_task
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from spae import __version__
 from spae.data.publishing import join, publish, read_bytes
 from spae.incontext import NearestContext
-from spae.incontext.tasks import Task
 from spae.model import SPAE
 from spae.progress import tracked
 
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class IncontextFlags(TaskFlags):
+class IncontextFlags(DrawingFlags):
     """Which pictures are asked about, of which language model."""
 
     llm: str
@@ -88,6 +90,8 @@ class IncontextFlags(TaskFlags):
             raise ValueError(f"--workers {self.workers} must be 0 or more, --worker-cpus {self.worker_cpus} above 0")
         if self.llm in REFERENCES and (self.data is not None or self.workers):
             raise ValueError(f"--llm {self.llm} answers few-shot tasks on --shards in this process, without --workers")
+        if self.draws and (self.llm in REFERENCES or self.closed):
+            raise ValueError(f"--task {self.task} takes neither --llm {' nor '.join(REFERENCES)}, nor --closed")
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Plan:
     """
 
     model: SPAE
-    job: AskingJob
+    job: AskingJob | DrawingJob
     settings: tuple[str, ...]
     meaningless: Mapping[str, str]
     todo: Sequence[EpisodeFile]
@@ -120,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             _show_plan(plan, flags)
             return 0
-        answerers = open_answerers(plan, flags) if plan.todo else []
+        files = open_and_ask(plan, flags)
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -130,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = 0
     try:
         asked = sum(map(len, plan.todo))
-        for one in tracked(ask_files(plan.job, plan.todo, answerers), asked, "episode", lambda one: len(one.file)):
+        for one in tracked(files, asked, "episode", lambda one: len(one.file)):
             failed += bool(one.reason)
     except RuntimeError as error:
         logger.error("%s; what is finished stays, and the same command continues", error)
@@ -143,32 +147,53 @@ def make_plan(flags: IncontextFlags) -> Plan:
     output = place("--output", flags.output)
     compared = [place("--compare", other) for other in flags.compare]
     model = SPAE.from_pretrained(place_or_name("--model", flags.model), "cpu" if flags.workers else flags.device)
-    task = make_task(flags, model)
-    run = EpisodesRun(output, task.name, {**_footer(flags, model), **task.provenance})
+    job = make_job(flags, model, output)
+    run, task = job.run, job.task
     todo, meaningless = list[EpisodeFile](), dict[str, str]()
-    for setting in flags.chosen(task):
+    for setting in flags.chosen(task.settings):
         missing = run.missing(setting, flags.episodes, retry_errors=flags.retry_errors)
-        if missing and (reason := _objection(flags, task, setting)):
+        if missing and (reason := _objection(flags, job, setting)):
             if not (flags.everything or flags.skip_impossible):
                 raise ValueError(reason)
             meaningless[setting] = reason
         else:
             todo += missing
-    settings = tuple(setting for setting in flags.chosen(task) if setting not in meaningless)
+    settings = tuple(setting for setting in flags.chosen(task.settings) if setting not in meaningless)
     if not settings:
         raise ValueError(f"no setting of {task.name} can be asked: {next(iter(meaningless.values()))}")
     for other in compared:
         require_pairable(run, settings, other)
-    return Plan(model, AskingJob(run, task, flags.seed, flags.closed), settings, meaningless, todo)
+    return Plan(model, job, settings, meaningless, todo)
 
 
-def open_answerers(plan: Plan, flags: IncontextFlags) -> Sequence[Answerer]:
-    """Who answers, each one file at a time; ValueError and ResourcesError as in `open_workers`."""
+def make_job(flags: IncontextFlags, model: SPAE, output: str) -> AskingJob | DrawingJob:
+    """The task and its files; ValueError where it cannot be made."""
+    footer = _footer(flags, model)
+    if flags.draws:
+        return drawing_job(flags, model, {**footer, **flags.deciding(model)})
+    task = make_task(flags, model)
+    return AskingJob(EpisodesRun(output, task.name, {**footer, **task.provenance}), task, flags.seed, flags.closed)
+
+
+def open_and_ask(plan: Plan, flags: IncontextFlags) -> Iterator[AskedFile]:
+    """Open who answers, and make the files as they are taken; ValueError and ResourcesError as in `open_workers`."""
+    if not plan.todo:
+        return iter(())
+    job = plan.job
+    if isinstance(job, DrawingJob):
+        return ask_files([functools.partial(job.ask, answerer=model) for model in open_models(plan, flags)], plan.todo)
     if flags.llm in REFERENCES:
         support, shards = flags.support_shards or "", flags.shards or ""
-        return [open_reference(flags.llm, plan.model, support, shards, flags.layers)]
+        answerers: list[Answerer] = [open_reference(flags.llm, plan.model, support, shards, flags.layers)]
+    else:
+        answerers = [PromptReader(model) for model in open_models(plan, flags)]
+    return ask_files([functools.partial(job.ask, answerer=answerer) for answerer in answerers], plan.todo)
+
+
+def open_models(plan: Plan, flags: IncontextFlags) -> Sequence[PromptModel]:
+    """The language model, once for each file that is made at a time; errors as in `open_workers`."""
     if not flags.workers:
-        return [PromptReader(_model_place(flags).open())]
+        return [_model_place(flags).open()]
     workers = min(flags.workers, len(plan.todo))
     return open_workers(_model_place(flags), workers, flags.worker_cpus, flags.ray_address, flags.wait_for_resources)
 
@@ -201,17 +226,11 @@ def _footer(flags: IncontextFlags, model: SPAE) -> dict[str, Any]:
     }
 
 
-def _objection(flags: IncontextFlags, task: Task, setting: str) -> str:
+def _objection(flags: IncontextFlags, job: AskingJob | DrawingJob, setting: str) -> str:
     """Why a setting cannot be asked; empty where it can."""
     if flags.llm in REFERENCES and (reason := unseen_control(flags.llm, setting)):
         return reason
-    try:
-        episodes = [task.episode(setting, number) for number in (0, flags.episodes - 1)]
-    except ValueError as error:
-        return str(error)
-    if flags.closed and not all(episode.names for episode in episodes):
-        return f"--closed: answers to {task.name} are free text, and there are no names that they could be masked to"
-    return ""
+    return job.objection(setting, 0) or job.objection(setting, flags.episodes - 1)
 
 
 def _show_plan(plan: Plan, flags: IncontextFlags) -> None:
@@ -229,7 +248,7 @@ def _show_plan(plan: Plan, flags: IncontextFlags) -> None:
             *(found.prompt_tokens, found.answer_tokens, cost if flags.prompt_price or flags.answer_price else ""),
         )
     if plan.settings:
-        sys.stdout.write(f"{job.task.episode(plan.settings[0], 0).questions[0].prompt.text}\n")
+        sys.stdout.write(f"{job.prompts(plan.settings[0], 0)[0][0]}\n")
 
 
 def _report(plan: Plan, flags: IncontextFlags) -> int:
@@ -239,7 +258,7 @@ def _report(plan: Plan, flags: IncontextFlags) -> int:
     errors, footer = 0, run.footer
     for setting in plan.settings:
         try:
-            found = report_setting(run, job.task, setting, flags.episodes, plan.settings, flags.compare)
+            found = report_setting(job, setting, flags.episodes, plan.settings, flags.compare)
         except ValueError as error:  # its files have all failed
             missing[setting] = str(error)
             continue

@@ -7,16 +7,16 @@ rows are the same.
 import logging
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
-from jobs.episodes.files import EpisodeFile, EpisodesRun
+from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_answers
 from jobs.retries import persistently
 from spae.incontext.episodes import Episode, EpisodeRow, Question, read_episodes, write_episodes
-from spae.incontext.language_model import Answer, AnswerLimits, LanguageModel
+from spae.incontext.language_model import Answer, AnswerLimits, Prompt
 from spae.incontext.tasks import Task
 from spae.incontext.text import one_line
 
@@ -51,11 +51,22 @@ class Answerer(Protocol):
         """One answer a question, in their order; a question that gets none has an error."""
 
 
+class PromptModel(Protocol):
+    """A language model as far as it is asked, here or in another process."""
+
+    @property
+    def revision(self) -> str:
+        """What it says of itself, once it has answered."""
+
+    def answer(self, prompts: Sequence[Prompt], limits: AnswerLimits) -> list[Answer]:
+        """One answer a prompt, in their order; a prompt that gets none has an error."""
+
+
 @dataclass(frozen=True)
 class PromptReader:
     """A language model as one who answers; it sees the prompts alone."""
 
-    model: LanguageModel
+    model: PromptModel
 
     @property
     def revision(self) -> str:
@@ -90,6 +101,26 @@ class AskingJob:
         if not self.closed:
             return limits
         return replace(limits, allowed=tuple(map(one_line, names)), most_tokens=max(limits.most_tokens, _CLOSED_TOKENS))
+
+    def prompts(self, setting: str, number: int) -> list[tuple[str, int]]:
+        """Text of each prompt of an episode, and the most tokens of its answer."""
+        episode = self.task.episode(setting, number)
+        most = self.limits(setting, episode.names).most_tokens
+        return [(question.prompt.text, most) for question in episode.questions if not question.error]
+
+    def corpus_scores(self, setting: str, episodes: int) -> Mapping[str, float]:
+        """What is measured of all answers together, by name."""
+        return self.task.corpus_scores(stored_answers(self.run.output, self.run.task, setting, episodes))
+
+    def objection(self, setting: str, number: int) -> str:
+        """Why an episode cannot be asked; empty where it can."""
+        try:
+            episode = self.task.episode(setting, number)
+        except ValueError as error:
+            return str(error)
+        if self.closed and not episode.names:
+            return f"--closed: answers to {self.task.name} are free text, and there are no names to mask them to"
+        return ""
 
     def ask(self, file: EpisodeFile, answerer: Answerer) -> list[EpisodeRow]:
         """Publish the rows of a file; asks what it does not hold yet, or holds as errors."""
@@ -171,45 +202,50 @@ class AskedFile:
     reason: str = ""
 
 
-def ask_files(job: AskingJob, files: Iterable[EpisodeFile], answerers: Sequence[Answerer]) -> Iterator[AskedFile]:
-    """Make files, one at a time of each who answers; yields what became of each as it ends.
+FileMaker = Callable[[EpisodeFile], Sequence[EpisodeRow]]
+"""A job's `ask`, by who answers it."""
+
+
+def ask_files(makers: Sequence[FileMaker], files: Iterable[EpisodeFile]) -> Iterator[AskedFile]:
+    """Make files, each maker one at a time; yields what became of each as it ends.
 
     RuntimeError where so many in a row fail that the trouble is not theirs.
     """
     failures = 0
-    for asked in _outcomes(job, iter(files), answerers):
+    for asked in _outcomes(makers, iter(files)):
         failures = failures + 1 if asked.reason else 0
         if failures == _FAILURES_IN_A_ROW:
             raise RuntimeError(f"{failures} files of episodes in a row have failed, the last by: {asked.reason}")
         yield asked
 
 
-def _outcomes(job: AskingJob, files: Iterator[EpisodeFile], answerers: Sequence[Answerer]) -> Iterator[AskedFile]:
-    if len(answerers) <= 1:  # none where there is no file
-        yield from (_outcome(job, file, answerers[0]) for file in files)
+def _outcomes(makers: Sequence[FileMaker], files: Iterator[EpisodeFile]) -> Iterator[AskedFile]:
+    if len(makers) <= 1:  # none where there is no file
+        yield from (_outcome(makers[0], file) for file in files)
         return
-    idle = queue.SimpleQueue[Answerer]()
-    for answerer in answerers:
-        idle.put(answerer)
+    idle = queue.SimpleQueue[FileMaker]()
+    for maker in makers:
+        idle.put(maker)
 
-    def make(file: EpisodeFile) -> AskedFile:
-        answerer = idle.get()
+    def made(file: EpisodeFile) -> AskedFile:
+        maker = idle.get()
         try:
-            return _outcome(job, file, answerer)
+            return _outcome(maker, file)
         finally:
-            idle.put(answerer)
+            idle.put(maker)
 
-    with ThreadPoolExecutor(len(answerers)) as pool:
-        running: set[Future[AskedFile]] = {pool.submit(make, file) for file in islice(files, len(answerers))}
+    with ThreadPoolExecutor(len(makers)) as pool:
+        running: set[Future[AskedFile]] = {pool.submit(made, file) for file in islice(files, len(makers))}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(make, file) for file in islice(files, len(done))}
+            running |= {pool.submit(made, file) for file in islice(files, len(done))}
             yield from (future.result() for future in done)
 
 
-def _outcome(job: AskingJob, file: EpisodeFile, answerer: Answerer) -> AskedFile:
+def _outcome(make: FileMaker, file: EpisodeFile) -> AskedFile:
     try:
-        return AskedFile(file, sum(row.error is not None for row in job.ask(file, answerer)))
+        return AskedFile(file, sum(row.error is not None for row in make(file)))
     except Exception as error:  # of whatever library model, worker or store need: the other files go on
-        logger.error("%s gets no rows: %s", job.run.url(file), reason := str(error) or repr(error))
+        reason = str(error) or repr(error)
+        logger.error("file %d of %s gets no rows: %s", file.index, file.setting, reason)
         return AskedFile(file, 0, reason)

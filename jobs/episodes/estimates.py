@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
-from jobs.episodes.asking import AskingJob
 from jobs.episodes.files import EpisodeFile
 from spae.incontext import TokenCounter
 
@@ -32,21 +32,27 @@ class AskingEstimate:
         return (self.prompt_tokens * prompt_price + self.answer_tokens * answer_price) / 1e6
 
 
-def estimate(job: AskingJob, files: Iterable[EpisodeFile], counter: TokenCounter) -> AskingEstimate:
+class SampledJob(Protocol):
+    """Tells what episodes are asked by."""
+
+    def prompts(self, setting: str, number: int) -> list[tuple[str, int]]:
+        """Text of each prompt of an episode, as far as it is known before it is asked, and its answer's most tokens."""
+
+
+def estimate(job: SampledJob, files: Iterable[EpisodeFile], counter: TokenCounter) -> AskingEstimate:
     """What files would take, those of a setting together; the first episodes of each setting are drawn."""
     total = AskingEstimate()
     for setting, members in groupby(files, key=lambda file: file.setting):
         parts = list(members)
         first, stop = parts[0].first, parts[0].stop
-        drawn = [job.task.episode(setting, number) for number in range(first, stop)[:_SAMPLED_EPISODES]]
-        prompts = [question.prompt.text for episode in drawn for question in episode.questions if not question.error]
-        tokens = [counter.count_tokens(prompt) for prompt in prompts]
-        episodes = sum(map(len, parts))
-        questions = round(len(prompts) / len(drawn) * episodes)
+        drawn = [job.prompts(setting, number) for number in range(first, stop)[:_SAMPLED_EPISODES]]
+        tokens = [counter.count_tokens(text) for episode in drawn for text, _ in episode]
+        most = sum(limit for episode in drawn for _, limit in episode)
+        share = sum(map(len, parts)) / len(drawn)
         total = AskingEstimate(
-            questions=total.questions + questions,
-            prompt_tokens=total.prompt_tokens + round(sum(tokens) / len(drawn) * episodes),
-            answer_tokens=total.answer_tokens + questions * job.limits(setting, drawn[0].names).most_tokens,
+            questions=total.questions + round(len(tokens) * share),
+            prompt_tokens=total.prompt_tokens + round(sum(tokens) * share),
+            answer_tokens=total.answer_tokens + round(most * share),
             longest=max([total.longest, *tokens]),
         )
     return total

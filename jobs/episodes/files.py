@@ -1,6 +1,6 @@
 """Files of episodes of a run: which there are to be, and by their footers alone which are still to be made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,12 @@ from spae.incontext.episodes import (
     finished_files,
     read_episodes,
     read_footer,
+    read_measures,
     read_scores,
 )
 
 EPISODES_A_FILE = 25
+"""Of tasks that ask one question a query; drawing takes a file an episode."""
 
 INFORMATION = ("code_version", "episodes")  # of a footer, which redo nothing
 _SIMULTANEOUS_READS = 32
@@ -42,11 +44,13 @@ class EpisodesRun:
         output: folder of the run.
         task: name of the task.
         footer: what makes the rows, as far as it decides them.
+        episodes_a_file: at most.
     """
 
     output: str
     task: str
     footer: Mapping[str, Any]
+    episodes_a_file: int = EPISODES_A_FILE
 
     def url(self, file: EpisodeFile) -> str:
         """Where a file stands or will stand."""
@@ -58,7 +62,10 @@ class EpisodesRun:
         ValueError for a file that another run made.
         """
         there = finished_files(self.output, self.task, setting)
-        files = _files(setting, episodes)
+        files = [
+            EpisodeFile(setting, index, first, min(first + self.episodes_a_file, episodes))
+            for index, first in enumerate(range(0, episodes, self.episodes_a_file))
+        ]
         standing = [file for file in files if file.index in there]
         with ThreadPoolExecutor(_SIMULTANEOUS_READS) as pool:
             done = pool.map(lambda file: self._is_done(file, there[file.index], retry_errors), standing)
@@ -81,29 +88,30 @@ class EpisodesRun:
 
 def stored_scores(output: str, task: str, setting: str, episodes: int) -> Iterator[ScoredQuery]:
     """The first episodes of a setting as they stand on disk, one file in memory at a time."""
-    for url in _stored(output, task, setting, episodes):
+    for url in _stored(output, task, setting):
         yield from (row for row in read_scores(url) if row.episode < episodes)
 
 
 def stored_answers(output: str, task: str, setting: str, episodes: int) -> Iterator[tuple[str, str]]:
     """Of the same, what was made of each answer and its target."""
-    for url in _stored(output, task, setting, episodes):
+    for url in _stored(output, task, setting):
         yield from ((row.parsed, row.target) for row in read_episodes(url)[0] if row.episode < episodes)
 
 
-def _stored(output: str, task: str, setting: str, episodes: int) -> list[str]:
+def stored_measures(output: str, task: str, setting: str, episodes: int) -> Iterator[Mapping[str, float]]:
+    """Of the same, where they are drawings, what was measured of those that became whole."""
+    for url in _stored(output, task, setting):
+        rows = (row for row in read_measures(url) if row["episode"] < episodes and row["error"] is None)
+        yield from (dict(row["measures"]) for row in rows)
+
+
+def _stored(output: str, task: str, setting: str) -> list[str]:
+    """Files in the order of their episodes."""
     there = finished_files(output, task, setting)
-    return [there[file.index] for file in _files(setting, episodes) if file.index in there]
+    return [there[index] for index in sorted(there)]
 
 
 def stored_footer(output: str, task: str, setting: str) -> dict[str, Any] | None:
     """What made the first file of a setting; None where there is none."""
     there = finished_files(output, task, setting)
     return read_footer(there[min(there)]) if there else None
-
-
-def _files(setting: str, episodes: int) -> Sequence[EpisodeFile]:
-    return [
-        EpisodeFile(setting, index, first, min(first + EPISODES_A_FILE, episodes))
-        for index, first in enumerate(range(0, episodes, EPISODES_A_FILE))
-    ]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from jobs.cluster import connect
-from jobs.episodes.asking import AskedQuestion
 from jobs.resources import CPU, GPU, wait_for_room
 from spae.incontext import (
     Answer,
@@ -93,9 +92,8 @@ class ModelWorker:
         options = {"num_cpus": cpus, "num_gpus": place.gpus, "runtime_env": _QUIET}
         self._actor: Any = _ModelActor.options(**options).remote(place)  # type: ignore[attr-defined]
 
-    def answer(self, asked: Sequence[AskedQuestion], limits: AnswerLimits) -> list[Answer]:
-        """The model's answers; RayError where workers die over these questions again and again."""
-        prompts = [one.question.prompt for one in asked]
+    def answer(self, prompts: Sequence[Prompt], limits: AnswerLimits) -> list[Answer]:
+        """The model's answers; RayError where workers die over these prompts again and again."""
         answers, self.revision = ray.get(self._actor.answer.remote(prompts, limits))
         return list(answers)
 

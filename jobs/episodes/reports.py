@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.episodes.files import INFORMATION, EpisodesRun, stored_answers, stored_footer, stored_scores
+from jobs.episodes.asking import AskingJob
+from jobs.episodes.drawing import DrawingJob
+from jobs.episodes.files import INFORMATION, EpisodesRun, stored_footer, stored_scores
 from spae.incontext.episodes import ScoredQuery
 from spae.incontext.published import TABLE_1, TABLE_3
 from spae.incontext.summary import ScoreSummary, as_document, paired_difference, summarise
-from spae.incontext.tasks import Task
 
 PUBLISHED = "published (other pictures and language models)"
 _SAME = ("seed", "queries")  # of runs that can be paired
@@ -66,13 +67,12 @@ class SettingReport:
 
 
 def report_setting(
-    run: EpisodesRun, task: Task, setting: str, episodes: int, chosen: Sequence[str], compared: Sequence[str]
+    job: AskingJob | DrawingJob, setting: str, episodes: int, chosen: Sequence[str], compared: Sequence[str]
 ) -> SettingReport:
     """Figures of a setting from its files.
 
     Args:
-        run: whose files they are.
-        task: of the run.
+        job: whose files they are.
         setting: whose.
         episodes: the first so many.
         chosen: settings that ran; a control is paired with its plain setting, if that is one of them.
@@ -81,6 +81,8 @@ def report_setting(
     Raises:
         ValueError: no file stands.
     """
+
+    run = job.run
 
     def scores(output: str, of: str) -> Iterator[ScoredQuery]:
         return stored_scores(output, run.task, of, episodes)
@@ -99,8 +101,8 @@ def report_setting(
     return SettingReport(
         setting,
         summarise(scores(run.output, setting)),
-        task.chance(setting),
-        task.corpus_scores(stored_answers(run.output, run.task, setting, episodes)),
+        job.task.chance(setting),
+        job.corpus_scores(setting, episodes),
         paired,
         published_percents(run.task, setting),
     )

@@ -11,7 +11,15 @@ from jobs.episodes.words import SplitWords
 from jobs.paths import place, place_or_name
 from spae.data.records import load_class_names, load_index
 from spae.incontext.prompts import PROMPT_FORMS
-from spae.incontext.tasks import LABELLED_TASKS, RELEASED_TASKS, TASKS, LabelledSplits, ReleasedData, Task
+from spae.incontext.tasks import (
+    DRAWING_TASKS,
+    LABELLED_TASKS,
+    RELEASED_TASKS,
+    TASKS,
+    LabelledSplits,
+    ReleasedData,
+    Task,
+)
 from spae.model import SPAE
 from spae.pyramid import check_layers
 
@@ -26,7 +34,8 @@ class TaskFlags:
     """Folder for what is written."""
     task: Annotated[str, tyro.conf.arg(metavar="|".join(TASKS))] = "few-shot-made-up"
     """few-shot-real: the classes' own names. few-shot-made-up: dax, blicket and others, which only the examples
-    explain. few-shot-other: names of things that are not shown. All others are on released files."""
+    explain. few-shot-other: names of things that are not shown. draw-classes: pictures of named classes, or of sums.
+    denoise: from damaged pictures to whole ones. All others are on released files."""
     shards: str | None = None
     """Split whose pictures are asked about; its classes.parquet names the labels. For few-shot tasks."""
     support_shards: str | None = None
@@ -81,9 +90,9 @@ class TaskFlags:
         """Whether all settings are asked for, of which some may mean nothing."""
         return self.settings == ("all",)
 
-    def chosen(self, task: Task) -> tuple[str, ...]:
-        """The settings, all written out."""
-        return tuple(task.settings) if self.everything else self.settings
+    def chosen(self, settings: Sequence[str]) -> tuple[str, ...]:
+        """The settings of a task that are asked for, all written out."""
+        return tuple(settings) if self.everything else self.settings
 
 
 def make_task(flags: TaskFlags, model: SPAE) -> Task:
@@ -91,6 +100,8 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
 
     ValueError where a place is none, or there are not so many layers.
     """
+    if flags.task in DRAWING_TASKS:
+        raise ValueError(f"--task {flags.task} draws pictures, which `python -m jobs.incontext` alone does")
     check_layers(flags.layers, model.depth)
     if flags.data is not None:
         folder = place("--data", flags.data)
@@ -108,7 +119,7 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
     splits = LabelledSplits(
         support=_split("support-", flags, model, support, flags.support_tokens),
         scored=_split("", flags, model, shards, flags.tokens),
-        class_names=_class_names(shards, flags.classes),
+        class_names=class_names(shards, flags.classes),
         seed=flags.seed,
         form=flags.form,
         queries=flags.queries,
@@ -117,7 +128,7 @@ def make_task(flags: TaskFlags, model: SPAE) -> Task:
     return LABELLED_TASKS[flags.task](splits)
 
 
-def _class_names(shards: str, chosen: Sequence[str]) -> dict[int, str]:
+def class_names(shards: str, chosen: Sequence[str]) -> dict[int, str]:
     """Names of the labels that may be drawn; ValueError for a name that none has."""
     names = load_class_names(shards)
     if unknown := sorted(set(chosen) - set(names.values())):

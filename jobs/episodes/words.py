@@ -66,6 +66,10 @@ class SplitWords:
         ids = self._read.ids[row]
         return self._writer.write((self._random_table[ids] if random_table else ids).tolist())
 
+    def ids(self, row: int) -> tuple[int, ...]:
+        """Of a picture's words, layer by layer."""
+        return tuple(self._read.ids[row].tolist())
+
     @cached_property
     def _random_table(self) -> NDArray[np.int64]:
         return random_table(len(self.model.vocabulary))

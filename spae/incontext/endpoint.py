@@ -9,9 +9,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ import openai
 
 from spae.incontext.bounded_http import BoundedTransport
 from spae.incontext.endpoint_answers import AnswerError, KeptAnswers, ServedAnswer, Usage, parse_answer
-from spae.incontext.generation import AllowedTexts
+from spae.incontext.generation import AllowedTexts, WordTokens
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, context_overrun
 from spae.incontext.text_tokens import TextTokens
 from spae.incontext.weights import open_tokenizer
@@ -146,10 +146,11 @@ class EndpointModel:
 
         With `allowed`, an answer that is none of the texts stays as it is.
         """
-        texts = list(dict.fromkeys(prompt.text for prompt in prompts))
+        asked = list(dict.fromkeys((prompt.text, limits.seed + prompt.draw) for prompt in prompts))
         with ThreadPoolExecutor(self.settings.concurrency) as threads:
-            answers = dict(zip(texts, threads.map(lambda text: self._answer(text, limits), texts), strict=True))
-        return [answers[prompt.text] for prompt in prompts]
+            found = threads.map(lambda one: self._answer(one[0], replace(limits, seed=one[1])), asked)
+            answers = dict(zip(asked, found, strict=True))
+        return [answers[prompt.text, limits.seed + prompt.draw] for prompt in prompts]
 
     def log_likelihoods(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """ValueError: servers do not tell the likelihood of a given text."""
@@ -199,6 +200,7 @@ class EndpointModel:
             "allowed_by": self.settings.allowed_by,
             "temperature": limits.temperature,
             "seed": limits.seed,
+            **({"count": limits.count} if limits.count > 1 else {}),
         }
 
     def _ask(self, text: str, limits: AnswerLimits) -> Any:
@@ -234,7 +236,10 @@ class EndpointModel:
         """The ids that an answer may consist of, in the server's own option; order and end are up to the model."""
         if not limits.allowed or self._tokens is None or self.settings.allowed_by == "checking":
             return {}
-        rows = AllowedTexts.behind(text, self._tokens, limits).text_of
+        if limits.count > 1:
+            rows: Iterable[tuple[int, ...]] = WordTokens.of(limits.allowed, self._tokens).rows
+        else:
+            rows = AllowedTexts.behind(text, self._tokens, limits).text_of
         ids = {token for row in rows for token in row}
         ids |= {token for stop in limits.stop for token in self._tokens.behind(text, stop)[:1]}
         if self.settings.allowed_by == "logit_bias":

@@ -36,6 +36,15 @@ SCHEMA = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
+DRAWN_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("ids", pa.list_(pa.int32())),
+        pa.field("png", pa.binary()),
+        pa.field("measures", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+"""Of tasks that draw pictures."""
 _FOOTER = b"spae.episodes"
 
 
@@ -88,6 +97,12 @@ class EpisodeRow(ScoredQuery):
     prompt_tokens: int
     answer_tokens: int
     seconds: float
+    ids: tuple[int, ...] | None = None
+    """Words of a drawing, layer by layer."""
+    png: bytes | None = None
+    """The picture that they rebuild."""
+    measures: Mapping[str, float] | None = None
+    """What was measured of it, by name."""
 
 
 def episodes_url(output: str, task: str, setting: str, index: int) -> str:
@@ -97,7 +112,8 @@ def episodes_url(output: str, task: str, setting: str, index: int) -> str:
 
 def write_episodes(url: str, rows: Sequence[EpisodeRow], footer: Mapping[str, Any]) -> None:
     """Publish rows, whole or not at all."""
-    schema = SCHEMA.with_metadata({_FOOTER: json.dumps(footer, sort_keys=True)})
+    schema = DRAWN_SCHEMA if any(row.measures is not None for row in rows) else SCHEMA
+    schema = schema.with_metadata({_FOOTER: json.dumps(footer, sort_keys=True)})
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     with publishing(url) as file:
         pq.write_table(table, file, compression="zstd")
@@ -107,7 +123,19 @@ def read_episodes(url: str) -> tuple[list[EpisodeRow], dict[str, Any]]:
     """Rows and footer; ValueError where the file is none of ours."""
     with _opened(url) as (parquet, footer):
         rows = parquet.read(use_threads=False).to_pylist()
-        return [EpisodeRow(**{**row, "support_keys": tuple(row["support_keys"])}) for row in rows], footer
+        return [_row(row) for row in rows], footer
+
+
+def _row(values: dict[str, Any]) -> EpisodeRow:
+    lists = {name: tuple(values[name]) for name in ("support_keys", "ids") if values.get(name) is not None}
+    measures = values.get("measures")
+    return EpisodeRow(**{**values, **lists, "measures": None if measures is None else dict(measures)})
+
+
+def read_measures(url: str) -> list[dict[str, Any]]:
+    """Episode, error and measures of each drawing of a file; ValueError where it is none of ours."""
+    with _opened(url) as (parquet, _):
+        return parquet.read(columns=["episode", "error", "measures"], use_threads=False).to_pylist()
 
 
 def read_scores(url: str) -> list[ScoredQuery]:

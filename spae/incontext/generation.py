@@ -1,14 +1,29 @@
-"""One answer as it grows: the next token of free text or of allowed texts alone, and where it ends."""
+"""One answer as it grows: the next token of free text, of one allowed text, or of so many; and where it ends."""
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from spae.incontext.language_model import AnswerLimits, cut
+from spae.incontext.language_model import AnswerLimits, Prompt, cut
 from spae.incontext.text_tokens import TextTokens
+
+
+class Allowed(Protocol):
+    """What a closed answer can be, as token ids that may follow a prompt."""
+
+    def decided(self, ids: Sequence[int]) -> str | None:
+        """The answer that alone can still come out behind these ids of it; None while there are several."""
+
+    def mask(self, ids: Sequence[int], ends: Collection[int]) -> list[int]:
+        """The ids that may follow those of an answer so far; those of an end where it is whole and may go on."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The answer that consists of these ids."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,67 @@ class AllowedTexts:
             raise ValueError(f"no allowed text goes on behind the token ids {list(ids)}; the mask would be empty")
         return sorted(following)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of these ids."""
+        return self.text_of[tuple(ids)]
+
+
+@dataclass(frozen=True)
+class WordTokens:
+    """Words as token ids, each with a blank before it, wherever they stand."""
+
+    rows: frozenset[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, words: Sequence[str], tokens: TextTokens) -> "WordTokens":
+        """Cut behind a colon, as prompts end; what stands before a blank is no matter to a tokenizer of whole words."""
+        return cls(frozenset(tuple(tokens.behind(":", f" {word.strip()}")) for word in words))
+
+    @cached_property
+    def following(self) -> dict[tuple[int, ...], list[int]]:
+        """The ids that may follow each beginning of a word, the empty one among them."""
+        found: dict[tuple[int, ...], set[int]] = {}
+        for row in self.rows:
+            for length in range(len(row)):
+                found.setdefault(row[:length], set()).add(row[length])
+        return {beginning: sorted(ids) for beginning, ids in found.items()}
+
+
+@dataclass(frozen=True)
+class AllowedWords:
+    """So many words one after the other; one may be the beginning of another."""
+
+    words: WordTokens
+    count: int
+    tokens: TextTokens
+
+    def decided(self, ids: Sequence[int]) -> str | None:
+        """The answer once all words are there and the last one cannot go on."""
+        return self.text(ids) if self._places(ids) == {((), self.count)} else None
+
+    def mask(self, ids: Sequence[int], ends: Collection[int]) -> list[int]:
+        """The ids that may follow; ValueError where these ids are no words."""
+        places = self._places(ids)
+        allowed = [self.words.following[begun] for begun, done in places if done < self.count]
+        if ((), self.count) in places:
+            allowed.append(sorted(ends))
+        if not allowed:
+            raise ValueError(f"no word goes on behind the token ids {list(ids)}; the mask would be empty")
+        return allowed[0] if len(allowed) == 1 else sorted({token for some in allowed for token in some})
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words, blanks between."""
+        return self.tokens.text(ids).strip()
+
+    def _places(self, ids: Sequence[int]) -> set[tuple[tuple[int, ...], int]]:
+        """Where an answer can be behind these ids: what of a word is begun, and how many are done."""
+        places: set[tuple[tuple[int, ...], int]] = {((), 0)}
+        for token in ids:
+            longer = {((*begun, token), done) for begun, done in places if done < self.count}
+            places = {one for one in longer if one[0] in self.words.following}
+            places |= {((), done + 1) for begun, done in longer if begun in self.words.rows}
+        return places
+
 
 class GrowingAnswer:
     """The answer to one prompt, token by token; what it takes depends on its own logits alone, never on a batch.
@@ -59,19 +135,22 @@ class GrowingAnswer:
         tokens: of the model.
         limits: of the answer.
         ends: token ids that end it.
-        prompt: whole text, from which draws get their seed.
+        prompt: from which draws get their seed.
         allowed: closed answers, None for free text.
     """
 
     def __init__(
-        self, tokens: TextTokens, limits: AnswerLimits, ends: frozenset[int], prompt: str, allowed: AllowedTexts | None
+        self, tokens: TextTokens, limits: AnswerLimits, ends: frozenset[int], prompt: Prompt, allowed: Allowed | None
     ) -> None:
         self.ids: list[int] = []
         self.text = ""
         """Once the answer is over: cut at the stop, without whitespace at both ends."""
         self.over = False
+        self.log_likelihood = 0.0
+        """Of the tokens so far and of the end, natural, by all that the model could have said."""
         self._tokens, self._limits, self._ends, self._allowed = tokens, limits, ends, allowed
-        digest = hashlib.sha256(f"{limits.seed} {prompt}".encode(errors="surrogatepass")).digest()
+        seed = f"{limits.seed} {prompt.draw or ''}{prompt.text}"
+        digest = hashlib.sha256(seed.encode(errors="surrogatepass")).digest()
         self._draws = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
         self._decide()
 
@@ -82,6 +161,7 @@ class GrowingAnswer:
         else:
             mask = self._allowed.mask(self.ids, self._ends)
             token = mask[self._choose(logits[torch.tensor(mask, device=logits.device)])]
+        self.log_likelihood += float(logits[token] - logits.logsumexp(0))
         if token in self._ends:
             self._end()
             return
@@ -96,12 +176,12 @@ class GrowingAnswer:
     def _end(self) -> None:
         self.over = True
         if self._allowed is not None:
-            self.text = self._allowed.text_of[tuple(self.ids)]
+            self.text = self._allowed.text(self.ids)
         else:
             self.text = cut(self._tokens.text(self.ids), self._limits.stop)
 
     def _decide(self) -> None:
-        """End a closed answer once one text alone is left: its other tokens need no model."""
+        """End a closed answer once one alone is left: its other tokens need no model."""
         if self._allowed is not None and (text := self._allowed.decided(self.ids)) is not None:
             self.text, self.over = text, True
 

@@ -14,6 +14,8 @@ class Prompt:
     """What several prompts begin with alike, such as preamble and examples; may be empty."""
     query: str
     """What follows it."""
+    draw: int = 0
+    """Which of several draws of the same text it is; each has a seed of its own."""
 
     @property
     def text(self) -> str:
@@ -30,6 +32,8 @@ class AnswerLimits:
     """The answer ends before the first of these."""
     allowed: tuple[str, ...] = ()
     """Closed answers: only these texts can come out; none: free text."""
+    count: int = 1
+    """A closed answer is so many of these texts, one after the other, blanks between."""
     temperature: float = 0.0
     """0 takes the likeliest token at each step."""
     seed: int = 0
@@ -42,6 +46,8 @@ class AnswerLimits:
             raise ValueError(f"temperature={self.temperature} must be 0 or a finite number above it")
         if "" in self.stop:
             raise ValueError(f"stop={self.stop} holds an empty text, before which every answer ends; leave it out")
+        if self.count < 1:
+            raise ValueError(f"count={self.count} must be 1 or more")
         if empty := [text for text in self.allowed if not text.strip()]:
             raise ValueError(f"allowed={self.allowed} holds {empty[0]!r}, which is no answer; leave it out")
 
@@ -58,6 +64,8 @@ class Answer:
     """Of its share of a batch."""
     error: str = ""
     """Why there is no answer; the text is empty then."""
+    log_likelihood: float = math.nan
+    """log p, natural, of the tokens that were chosen, by what the model gives without limits; NaN from a server."""
 
 
 class TokenCounter(Protocol):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from spae.incontext.generation import AllowedTexts, GrowingAnswer
+from spae.incontext.generation import Allowed, AllowedTexts, AllowedWords, GrowingAnswer, WordTokens
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, context_overrun
 from spae.incontext.text_tokens import TextTokens
 from spae.incontext.token_tree import Branches, TokenTree, TreeReader, common_length, tree_tokens
@@ -62,6 +62,7 @@ class TransformersModel:
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
         self._ends = frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)
+        self._word_tokens: dict[tuple[str, ...], WordTokens] = {}
         self._tree_tokens = tree_tokens(self._reader, self.context_tokens)
 
     def count_tokens(self, text: str) -> int:
@@ -135,18 +136,27 @@ class TransformersModel:
         self, prompts: Sequence[Prompt], limits: AnswerLimits, numbers: Sequence[int]
     ) -> dict[int, GrowingAnswer]:
         """An answer to grow for each of some prompts."""
-        allowed: dict[str, AllowedTexts] = {}
+        allowed: dict[str, Allowed] = {}
         growing = {}
         for number in numbers:
             text = prompts[number].text
             line = text[text.rfind("\n") + 1 :]  # what tokens of the next text can depend on
             if limits.allowed and line not in allowed:
-                allowed[line] = AllowedTexts.behind(line, self._tokens, limits)
+                allowed[line] = self._allowed(line, limits)
             ends = self._ends
             if limits.allowed:
                 ends |= {token for stop in limits.stop for token in self._tokens.behind(line, stop)[:1]}
-            growing[number] = GrowingAnswer(self._tokens, limits, ends, text, allowed.get(line))
+            growing[number] = GrowingAnswer(self._tokens, limits, ends, prompts[number], allowed.get(line))
         return growing
+
+    def _allowed(self, line: str, limits: AnswerLimits) -> Allowed:
+        if limits.count == 1:
+            return AllowedTexts.behind(line, self._tokens, limits)
+        if limits.allowed not in self._word_tokens:
+            self._word_tokens = {
+                limits.allowed: WordTokens.of(limits.allowed, self._tokens)
+            }  # one vocabulary at a time
+        return AllowedWords(self._word_tokens[limits.allowed], limits.count, self._tokens)
 
     def _groups(
         self, shared: Sequence[str], rows: Sequence[list[int]], numbers: Sequence[int], most_tokens: int
@@ -160,7 +170,7 @@ class TransformersModel:
             stem = common_length([rows[number] for number in members])
             most = min(max(stem, _BRANCH_TOKENS), self.token_budget - stem)
             longest = max(len(rows[number]) for number in members) + most_tokens
-            room = 0
+            room = -1
             for number in members:
                 takes = len(rows[number]) - stem + most_tokens
                 room -= takes
@@ -210,7 +220,8 @@ class TransformersModel:
 
 
 def _finished(growing: GrowingAnswer, prompt_tokens: int, seconds: float, limits: AnswerLimits) -> Answer:
-    if limits.allowed and growing.text not in {text.strip() for text in limits.allowed}:
+    counted = limits.count > 1  # such an answer is whole by its mask
+    if limits.allowed and not counted and growing.text not in {text.strip() for text in limits.allowed}:
         error = f"{growing.text[:80]!r} came out, which is none of the {len(limits.allowed)} allowed texts"
         return Answer("", prompt_tokens, len(growing.ids), seconds, error)
-    return Answer(growing.text, prompt_tokens, len(growing.ids), seconds)
+    return Answer(growing.text, prompt_tokens, len(growing.ids), seconds, log_likelihood=growing.log_likelihood)

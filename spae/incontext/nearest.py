@@ -51,8 +51,11 @@ class NearestContext:
         return len(_WORD.findall(text))
 
     def answer(self, prompts: Sequence[Prompt], limits: AnswerLimits) -> list[Answer]:
-        """One answer a prompt; with `allowed`, the nearest example of those whose output is one of them."""
-        allowed = {text.strip() for text in limits.allowed}
+        """One answer a prompt; with `allowed`, the nearest example of those whose output is one of them.
+
+        Outputs of several allowed words are not looked through.
+        """
+        allowed = {text.strip() for text in limits.allowed} if limits.count == 1 else set()
         return [self._answer(prompt.text, limits, allowed) for prompt in prompts]
 
     def log_likelihoods(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:

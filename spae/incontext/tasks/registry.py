@@ -27,4 +27,7 @@ RELEASED_TASKS: dict[str, Callable[[ReleasedData], Task]] = {
 }
 """On files that others released, with their pictures in one folder."""
 
-TASKS = (*LABELLED_TASKS, *RELEASED_TASKS)
+DRAWING_TASKS = ("draw-classes", "denoise")
+"""That draw pictures, on two splits of shards."""
+
+TASKS = (*LABELLED_TASKS, *RELEASED_TASKS, *DRAWING_TASKS)

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from transformers import LlamaConfig
@@ -129,11 +130,15 @@ def job(folder, model, tmp_path):
     return AskingJob(EpisodesRun(str(tmp_path), TASK, {}), task, 0)
 
 
+def makers(job, answerer, count=1):
+    return [partial(job.ask, answerer=answerer)] * count
+
+
 FILES = [EpisodeFile(SETTING, number, number, number + 1) for number in range(20)]
 
 
 def test_a_file_that_fails_costs_itself_and_is_named(job, tmp_path, caplog):
-    outcomes = list(ask_files(job, FILES, [Breaking(range(0, 20, 3))] * 3))
+    outcomes = list(ask_files(makers(job, Breaking(range(0, 20, 3)), 3), FILES))
     failed = {outcome.file.index for outcome in outcomes if outcome.reason == "no such luck"}
     assert failed == set(range(0, 20, 3))
     assert {row["episode"] for row in rows(tmp_path)} == set(range(20)) - failed
@@ -142,16 +147,18 @@ def test_a_file_that_fails_costs_itself_and_is_named(job, tmp_path, caplog):
 
 def test_files_that_fail_one_after_the_other_end_the_run(job, tmp_path):
     with pytest.raises(RuntimeError, match="8 files of episodes in a row have failed, the last by: no such luck"):
-        list(ask_files(job, FILES, [Breaking(range(5, 20))]))
+        list(ask_files(makers(job, Breaking(range(5, 20))), FILES))
     assert {row["episode"] for row in rows(tmp_path)} == set(range(5))
 
 
 def test_several_who_answer_make_the_rows_of_one(job, tmp_path):
-    list(ask_files(job, FILES, [Breaking(range(0))]))
+    list(ask_files(makers(job, Breaking(range(0))), FILES))
     alone = rows(tmp_path)
     for file in tmp_path.rglob("*.parquet"):
         file.unlink()
-    assert sorted(outcome.file.index for outcome in ask_files(job, FILES, [Breaking(range(0))] * 4)) == list(range(20))
+    assert sorted(outcome.file.index for outcome in ask_files(makers(job, Breaking(range(0)), 4), FILES)) == list(
+        range(20)
+    )
     assert rows(tmp_path) == alone
 
 

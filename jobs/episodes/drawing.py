@@ -1,0 +1,196 @@
+"""Making files of drawn pictures: draw words, decode them, judge what they show, publish rows and a picture of them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.episodes.asking import PromptModel
+from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_measures
+from jobs.episodes.pictures import SplitPictures
+from jobs.retries import persistently
+from spae.data.publishing import publish
+from spae.evaluation.pictures import channels_first, decode_in_batches
+from spae.incontext.drawing import Drawing, DrawingEpisode, DrawingQuery, DrawingTask, WordDrawer
+from spae.incontext.episodes import EpisodeRow, write_episodes
+from spae.model import SPAE
+from spae.pyramid import TokenPyramid
+
+_JUDGING_PICTURES = 10_000
+_JUDGING_SIDE = 32
+_NEIGHBOURS = 5
+
+Pixels = NDArray[np.uint8]
+
+
+class PictureJudge:
+    """Says what a picture shows: what most of its five nearest real ones do, by Euclid's distance of pixels.
+
+    Args:
+        pictures: real ones, of which the first 10,000 are held, brought to 32 pixels a side where they are larger.
+        names: what each of them shows, by its key.
+    """
+
+    def __init__(self, pictures: SplitPictures, names: Mapping[str, str]) -> None:
+        keys = [key for key in pictures.keys if key in names][:_JUDGING_PICTURES]
+        self._names = [names[key] for key in keys]
+        self._features = _features(pictures.read(keys))
+
+    def __call__(self, pixels: Pixels) -> list[str]:
+        """A name for each of uint8 (n, H, W, 3)."""
+        nearest = torch.cdist(_features(pixels), self._features).topk(min(_NEIGHBOURS, len(self._names)), largest=False)
+        votes = [[self._names[place] for place in row] for row in nearest.indices.tolist()]
+        return [max(names, key=names.count) for names in votes]  # of equally many, the nearest's
+
+
+def _features(pixels: Pixels) -> torch.Tensor:
+    small = channels_first(pixels).float()
+    height, width = (min(side, _JUDGING_SIDE) for side in small.shape[-2:])
+    return torch.nn.functional.adaptive_avg_pool2d(small, (height, width)).flatten(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingJob:
+    """What is drawn, and where its rows go.
+
+    Attributes:
+        run: the files.
+        task: draws episodes.
+        seed: of the task's episodes, for the rows.
+        model: decodes the words.
+        layers: that are drawn.
+        judge: says what a drawing shows.
+        support: pictures of the examples.
+        drawer: how their words are asked for.
+    """
+
+    run: EpisodesRun
+    task: DrawingTask
+    seed: int
+    model: SPAE
+    layers: int
+    judge: PictureJudge
+    support: SplitPictures
+    drawer: WordDrawer
+
+    def ask(self, file: EpisodeFile, answerer: PromptModel) -> list[EpisodeRow]:
+        """Draw and publish the episodes of a file, and beside it a picture of them."""
+        rows, sheet = list[EpisodeRow](), list[Pixels]()
+        for number in range(file.first, file.stop):
+            episode = self.task.episode(file.setting, number)
+            drawings = self.drawer.draw(episode.requests, answerer)
+            pictures = self._pictures([drawing.ids if not drawing.error else None for drawing in drawings])
+            targets = self._pictures([query.ids for query in episode.queries])
+            examples = self._pictures([example.ids for example in episode.examples])
+            for place, drawing in enumerate(drawings):
+                row = self._row(file.setting, episode, place, drawing)
+                if (picture := pictures[place]) is not None:
+                    nearest = _nearest(picture, [one for one in examples if one is not None])
+                    row |= self._judged(drawing, episode.queries[place], picture, nearest, targets[place])
+                    row["measures"]["copied"] = _copied(drawing, episode, place)
+                    shown = [targets[place], picture, nearest]
+                    sheet.append(np.concatenate([one for one in shown if one is not None], 1))
+                rows.append(EpisodeRow(**row))
+        revision = self.run.footer.get("llm_revision") or answerer.revision
+        footer = {**self.run.footer, "llm_revision": revision, "episodes": len(file)}
+        if sheet:
+            url = self.run.url(file).removesuffix(".parquet") + ".png"
+            persistently("publishing pictures", lambda: publish(url, _png(np.concatenate(sheet))))
+        persistently("publishing episodes", lambda: write_episodes(self.run.url(file), rows, footer))
+        return rows
+
+    def corpus_scores(self, setting: str, episodes: int) -> dict[str, float]:
+        """The mean of each measure over all drawings that have it."""
+        values: dict[str, list[float]] = {}
+        for measures in stored_measures(self.run.output, self.run.task, setting, episodes):
+            for name, value in measures.items():
+                values.setdefault(name, []).append(value)
+        return {name: float(np.mean(some)) for name, some in values.items()}
+
+    def prompts(self, setting: str, number: int) -> list[tuple[str, int]]:
+        """Text of each prompt of an episode with an example's words for those that are not drawn yet, and the most
+        tokens of its answer.
+        """
+        episode = self.task.episode(setting, number)
+        ids = episode.examples[0].ids
+        return [one for request in episode.requests for one in self.drawer.prompts(request, ids)]
+
+    def objection(self, setting: str, number: int) -> str:
+        """Why an episode cannot be drawn; empty where it can."""
+        try:
+            self.prompts(setting, number)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _row(self, setting: str, episode: DrawingEpisode, place: int, drawing: Drawing) -> dict[str, Any]:
+        query = episode.queries[place]
+        share = drawing.invalid / max(1, drawing.segments)
+        return {
+            "episode": episode.number,
+            "query": place,
+            "seed": self.seed,
+            "setting": setting,
+            "query_key": query.key,
+            "support_keys": episode.support_keys,
+            "prompt": drawing.prompt.text,
+            "answer": "\n".join(drawing.answers),
+            "parsed": "",
+            "target": query.target,
+            "score": 0.0,
+            "prompt_tokens": drawing.prompt_tokens,
+            "answer_tokens": drawing.answer_tokens,
+            "seconds": drawing.seconds,
+            "error": drawing.error or None,
+            "ids": tuple(drawing.ids),
+            "measures": {"invalid": share, "foreign": float(drawing.foreign)},
+        }
+
+    def _judged(
+        self, drawing: Drawing, query: DrawingQuery, picture: Pixels, nearest: Pixels, target: Pixels | None
+    ) -> dict[str, Any]:
+        """What a whole drawing adds to its row."""
+        (name,) = self.judge(picture[None])
+        measures = {"invalid": drawing.invalid / drawing.segments, "foreign": float(drawing.foreign)}
+        measures["nearest_example"] = _difference(picture, nearest)
+        if target is not None and query.ids is not None:
+            measures["psnr"] = float(20 * np.log10(255 / max(_difference(picture, target), 1e-3)))
+            drawn = np.array(drawing.ids[len(query.known) :]) == np.array(query.ids[len(query.known) :])
+            measures["right_words"] = float(drawn.mean())
+        return {"parsed": name, "score": float(name == query.target), "png": _png(picture), "measures": measures}
+
+    def _pictures(self, rows: Sequence[Sequence[int] | None]) -> list[Pixels | None]:
+        """uint8 (H, W, 3) of words; None where there are none."""
+        there = [list(row) for row in rows if row is not None]
+        if not there:
+            return [None] * len(rows)
+        pyramid = TokenPyramid.from_flat(torch.tensor(there), self.model.config.grids[: self.layers])
+        made = iter(np.concatenate(list(decode_in_batches(self.model, pyramid, len(there)))))
+        return [None if row is None else next(made) for row in rows]
+
+
+def _difference(one: Pixels, other: Pixels) -> float:
+    """Root mean square, in levels of 255."""
+    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
+
+
+def _nearest(picture: Pixels, examples: Sequence[Pixels]) -> Pixels:
+    return min(examples, key=lambda example: _difference(picture, example))
+
+
+def _copied(drawing: Drawing, episode: DrawingEpisode, place: int) -> float:
+    """The largest share of the drawn words that stand at the same places in one example."""
+    known = len(episode.queries[place].known)
+    drawn = np.array(drawing.ids[known:])
+    return max(float(np.mean(drawn == np.array(example.ids[known:]))) for example in episode.examples)
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,148 @@
+"""Which pictures are drawn, and how: flags of the drawing tasks, and making what draws."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.episodes.drawing import DrawingJob, PictureJudge
+from jobs.episodes.files import EpisodesRun
+from jobs.episodes.pictures import SplitPictures
+from jobs.episodes.task_flags import TaskFlags, class_names
+from jobs.episodes.words import SplitWords
+from jobs.paths import place
+from spae.data.records import load_index
+from spae.evaluation.pictures import encode_in_batches
+from spae.incontext.drawing import ClassDrawing, Decoding, Denoising, DrawingTask, Sampling, WordDrawer
+from spae.incontext.tasks import DRAWING_TASKS
+from spae.incontext.text import WordText
+from spae.model import SPAE
+from spae.pyramid import check_layers
+
+_KEPT_LAYERS = 3
+"""First layers in whose words denoising puts no noise: they name what is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingFlags(TaskFlags):
+    """How pictures are drawn, in tasks that draw."""
+
+    drawn_layers: int | None = None
+    """First layers of a drawing; all by default."""
+    known_layers: int = 0
+    """Of these the first ones that are given with a query to be denoised, not drawn."""
+    stride: int = 4
+    """Words that are asked for at once, each segment seeing those before it; 0 asks for all in one pass."""
+    history: int | None = None
+    """Words before a segment that it sees; all by default."""
+    parallel_layers: int = 1
+    """Last layers whose segments see the layers before theirs, and not each other."""
+    parallel_stride: int = 16
+    """Words of such a segment."""
+    unconstrained: bool = False
+    """Let the model write what it likes: words are parsed, and asked for again where some are missing."""
+    candidates: int = 1
+    """Answers to each segment, of which the likeliest is taken; needs a --temperature."""
+    first_valid: bool = False
+    """Take the first candidate that is whole instead."""
+    temperature: float = 0.0
+    """Of the first attempt at a segment; 0 takes the likeliest token."""
+    attempts: int = 5
+    """At a segment, each hotter by 0.2, until all its words have come."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether the task draws pictures."""
+        return self.task in DRAWING_TASKS
+
+    @property
+    def decoding(self) -> Decoding:
+        """In which segments; ValueError where that means nothing."""
+        names = ("stride", "history", "parallel_layers", "parallel_stride")
+        return Decoding(**{name: getattr(self, name) for name in names})
+
+    @property
+    def sampling(self) -> Sampling:
+        """How a segment is asked for; ValueError where that means nothing."""
+        names = ("candidates", "first_valid", "temperature", "attempts", "seed")
+        return Sampling(constrained=not self.unconstrained, **{name: getattr(self, name) for name in names})
+
+    def deciding(self, model: SPAE) -> dict[str, Any]:
+        """What decides the rows beside what every task has."""
+        decoding = {**asdict(self.decoding), **asdict(self.sampling), "known_layers": self.known_layers}
+        return {**decoding, "layers": check_layers(self.drawn_layers, model.depth)}
+
+
+def drawing_job(flags: DrawingFlags, model: SPAE, footer: Mapping[str, Any]) -> DrawingJob:
+    """Task and files of a run that draws.
+
+    ValueError where a place is none, or there are not so many layers.
+    """
+    shards, support = place("--shards", flags.shards or ""), place("--support-shards", flags.support_shards or "")
+    layers = check_layers(flags.drawn_layers, model.depth)
+    height, width = model.config.input_size
+    pictures = SplitPictures(support, (height, width))
+    words = SplitWords(model, support, layers, flags.batch, flags.support_tokens)
+    names = class_names(support, flags.classes)
+    writer = WordText(model.vocabulary)
+    hashes = {"shards_sha256": load_index(shards).sha256, "support_shards_sha256": load_index(support).sha256}
+    if flags.task == "draw-classes":
+        task: DrawingTask = ClassDrawing(
+            support=words, class_names=names, seed=flags.seed, queries=flags.queries, provenance=hashes
+        )
+    else:
+        task = _denoising(flags, model, writer, pictures, shards, hashes)
+    return DrawingJob(
+        run=EpisodesRun(place("--output", flags.output), task.name, {**footer, **task.provenance}, episodes_a_file=1),
+        task=task,
+        seed=flags.seed,
+        model=model,
+        layers=layers,
+        judge=PictureJudge(pictures, _shown(words, names)),
+        support=pictures,
+        drawer=WordDrawer(writer, _sizes(model, layers), flags.decoding, flags.sampling),
+    )
+
+
+def _denoising(
+    flags: DrawingFlags,
+    model: SPAE,
+    writer: WordText,
+    support: SplitPictures,
+    shards: str,
+    provenance: Mapping[str, Any],
+) -> Denoising:
+    layers = check_layers(flags.drawn_layers, model.depth)
+    sizes = _sizes(model, layers)
+    if not 0 <= flags.known_layers < layers:
+        raise ValueError(f"--known-layers {flags.known_layers} must leave one of the {layers} layers to draw")
+
+    def encode(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+        return encode_in_batches(model, pixels, flags.batch, layers).flatten().numpy().astype(np.int32)
+
+    scored = SplitWords(model, shards, 1, flags.batch)
+    return Denoising(
+        support=support,
+        scored=SplitPictures(shards, support.size),
+        encode=encode,
+        writer=writer,
+        label=_shown(scored, class_names(shards, flags.classes)),
+        kept=sum(sizes[: min(_KEPT_LAYERS, layers - 1)]),
+        known=sum(sizes[: flags.known_layers]),
+        seed=flags.seed,
+        queries=flags.queries,
+        provenance=provenance,
+    )
+
+
+def _sizes(model: SPAE, layers: int) -> tuple[int, ...]:
+    return tuple(math.prod(grid) for grid in model.config.grids[:layers])
+
+
+def _shown(words: SplitWords, names: Mapping[int, str]) -> dict[str, str]:
+    """What each picture shows, by its key."""
+    pairs = zip(words.keys, words.labels.tolist(), strict=True)
+    return {key: names[label] for key, label in pairs if label in names}

@@ -27,6 +27,7 @@ from jobs.retries import persistently
 from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
 from jobs.tokens.classes import publish_classes
 from jobs.tokens.cost import log_cost
+from jobs.tokens.dataset_card import publish_dataset_card
 from jobs.tokens.decoding import decode_row
 from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
@@ -228,6 +229,7 @@ def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_err
     """Write the manifest from the tables as they stand, print the counts, judge."""
     found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
     persistently("publishing the manifest", lambda: publish_manifest(job.output, found))
+    persistently("publishing the card", lambda: publish_dataset_card(job.output, found))
     warn_of_mixture(found)
     footers = {name: table.footer for name, table in found.items() if table.footer is not None}
     missing = [shard.name for shard in plan.todo if shard.name not in footers]

@@ -1,7 +1,6 @@
 """Encoding a decoded shard where the model is, and publishing its table."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
 from jobs.tokens.columns import optional_columns
+from jobs.tokens.dead_letters import publish_dead_letters
 from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
@@ -23,8 +23,6 @@ from jobs.tokens.messages import (
     to_row,
 )
 from spae import __version__
-from spae.data.publishing import delete, join, publish
-from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import Shard, SourceShard
 from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
 from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
@@ -80,8 +78,8 @@ class ShardEncoder:
         yield from decode_parts(decoding.shard, self.job)
 
     def _publish(self, shard: Shard, rows: TokenRows, errors: list[Undecodable]) -> None:
-        publish_errors(self.job.output, shard, errors)
         footer = self._footer(shard, rows, len(errors))
+        publish_dead_letters(self.job.output, shard, errors, footer)
         write_token_table(token_table_url(self.job.output, shard.name), rows, footer)
 
     def _footer(self, shard: Shard, rows: TokenRows, errors: int) -> TokenTableFooter:
@@ -101,13 +99,3 @@ class ShardEncoder:
             batch=self.job.batch,
             code_version=__version__,
         )
-
-
-def publish_errors(output: str, shard: Shard, errors: list[Undecodable]) -> None:
-    """Write a shard's dead letters; the file of an earlier attempt goes where there are none."""
-    url = join(output, ERRORS_FOLDER, f"{shard.name}.jsonl")
-    if not errors:
-        delete(url)
-        return
-    rows = [json.dumps({**dataclasses.asdict(error), "source": shard.url}, ensure_ascii=False) for error in errors]
-    publish(url, ("\n".join(rows) + "\n").encode())

@@ -132,9 +132,9 @@ def test_rows_are_the_samples_in_tar_order_with_their_labels(tables):
 
 def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
     (file,) = (tables / "errors").iterdir()
-    (row,) = [json.loads(line) for line in file.read_text().splitlines()]
+    (row,) = pq.read_table(file).to_pylist()
     key = samples(5, 1)[BAD][0]
-    assert file.name == "test-000001.jsonl"
+    assert file.name == "test-000001.parquet"
     assert (row["key"], row["reason"], row["source"]) == (key, "no image", f"{split}/test-000001.tar")
     assert key not in _words(tables)
 

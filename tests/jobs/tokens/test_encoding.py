@@ -85,12 +85,3 @@ def test_a_model_that_changed_since_the_start_is_refused(model, tmp_path):
     job = dataclasses.replace(token_job(model, tmp_path), model_fingerprint="0" * 64)
     with pytest.raises(ValueError, match="was 0000"):
         ShardEncoder(job)
-
-
-def test_old_dead_letters_go_when_a_shard_is_sound(model, split, tmp_path):
-    shards = load_index(split).shards
-    stale = tmp_path / "errors" / f"{shards[0].name}.jsonl"
-    stale.parent.mkdir()
-    stale.write_text("{}\n")
-    tokenize_shard(token_job(model, tmp_path), shards[0])
-    assert not stale.exists()

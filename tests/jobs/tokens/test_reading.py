@@ -1,8 +1,8 @@
 """Shards that others made, to tables: as they lie, without Ray."""
 
 import dataclasses
-import json
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -32,8 +32,8 @@ def tokenize(model, output, shard):
     outcome = tokenize_shard(token_job(model, output), shard)
     assert isinstance(outcome, TokenizedShard), outcome
     rows, footer = read_token_table(f"{output}/{shard.name}.parquet")
-    errors = output / "errors" / f"{shard.name}.jsonl"
-    letters = [json.loads(line) for line in errors.read_text().splitlines()] if errors.exists() else []
+    errors = output / "errors" / f"{shard.name}.parquet"
+    letters = pq.read_table(errors).to_pylist() if errors.exists() else []
     assert (footer.source_sha256, footer.samples) == (shard.sha256, len(rows.keys) + len(letters))
     assert (outcome.shard.samples, outcome.errors) == (footer.samples, len(letters))
     return rows, {letter["key"]: letter["reason"] for letter in letters}

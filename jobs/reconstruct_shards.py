@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ray
 import torch
 import tyro
 
@@ -24,8 +23,9 @@ from jobs.cluster import connect
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
-from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.actors import FailureWatch, ModelActors
 from jobs.tokens.cost import seconds_of
+from jobs.tokens.pool import ActorPool
 from jobs.tokens.reconstruction import PlannedTar, ReconstructedShard, ReconstructionJob, ShardReconstructor
 from jobs.tokens.reconstruction_plan import (
     PlannedSplit,
@@ -114,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             _show_cost(todo, model, job, flags.workers)
             return 0
+        may_grow = False
         if todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(todo)))
             may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
@@ -128,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         persistently("making room", lambda: clear_folders(splits, todo))
         rows = sum(planned.rows for planned in todo)
-        outcomes = list(tracked(reconstruct(todo, job, flags.actors), rows, "image", lambda outcome: outcome.rows))
+        done = reconstruct(todo, job, flags.actors, may_grow=may_grow) if todo else ()
+        outcomes = list(tracked(done, rows, "image", lambda outcome: outcome.rows))
         return _report(splits, job, outcomes, flags, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -170,17 +172,17 @@ def unfinished(splits: Sequence[PlannedSplit], limit: int | None) -> list[Planne
 
 
 def reconstruct(
-    todo: Sequence[PlannedTar], job: ReconstructionJob, actors: ModelActors
+    todo: Sequence[PlannedTar], job: ReconstructionJob, actors: ModelActors, *, may_grow: bool
 ) -> Iterator[ReconstructedShard]:
     """Decode on the cluster; yields what became of each shard, in the order in which they finish."""
-    if not todo:
-        return
-    quiet_data()
     watch = FailureWatch("is not written")
-    rows = ray.data.from_items([dataclasses.asdict(planned) for planned in todo], override_num_blocks=len(todo))
-    outcomes = rows.map(ShardReconstructor, fn_constructor_args=[job], **actors.map_options)  # type: ignore[arg-type]
-    for row in outcomes.iter_rows():
-        outcome = ReconstructedShard(**row)
+    pool: ActorPool[PlannedTar, ReconstructedShard] = ActorPool(
+        lambda: actors.start(ShardReconstructor, job),
+        "reconstruct",
+        actors.pool_size(may_grow=may_grow),
+        failed=lambda planned, reason: ReconstructedShard(planned.shard, planned.rows, planned.rows, reason),
+    )
+    for outcome in pool.run(todo):
         watch.note(outcome.shard, outcome.reason)
         yield outcome
 

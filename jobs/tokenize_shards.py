@@ -1,49 +1,37 @@
-"""Turn images into Parquet tables of words with Ray Data.
+"""Turn images into Parquet tables of words with Ray.
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
     python -m jobs.tokenize_shards --model digits --input photos/ --output tokens/
 
 A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
-model scale apart; one row between them is one shard.
+model scale apart; what passes between them is one shard.
 """
 
 import dataclasses
-import functools
 import logging
 import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ray
 import tyro
 
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
-from jobs.resources import CPU, ResourcesError
+from jobs.resources import ResourcesError
 from jobs.retries import persistently
-from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.actors import ModelActors
+from jobs.tokens.catalog import TableCatalog
 from jobs.tokens.classes import publish_classes
 from jobs.tokens.cost import log_cost
-from jobs.tokens.dataset_card import publish_dataset_card
-from jobs.tokens.decoding import decode_row
-from jobs.tokens.encoding import ShardEncoder
 from jobs.tokens.job import TokenJob
-from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
+from jobs.tokens.messages import TokenizedShard
 from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
-from jobs.tokens.reading import shard_to_json
+from jobs.tokens.run import RunCounts, finish, tokenize
 from spae.data.publishing import join, publish
-from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
-from spae.data.token_table import (
-    LLM_IDS_COLUMN,
-    TEXT_COLUMN,
-    VOCABULARY_FILE,
-    find_token_tables,
-    publish_manifest,
-)
+from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, FoundTokenTable, each_token_table
 from spae.model import SPAE
 from spae.progress import tracked
 from spae.pyramid import check_layers
@@ -133,10 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags = tyro.cli(TokenizeFlags, args=arguments, description=__doc__)
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
-        plan, job = prepare(flags, model)
+        plan, job, tables = prepare(flags, model)
         if flags.dry_run:
             log_cost(plan, model, job, flags.workers)
             return 0
+        may_grow = False
         if plan.todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
             may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
@@ -147,29 +136,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
-    begin = time.monotonic()
     try:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
         persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
-        total = None if plan.uncounted else plan.samples
-        done = tracked(tokenize(plan, job, flags), total, "image", lambda outcome: outcome.shard.samples or 0)
-        outcomes = list(done)
-        return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
+        counts, total = RunCounts(), None if plan.uncounted else plan.samples
+        outcomes = tokenize(plan, job, flags.actors, may_grow=may_grow) if plan.todo else ()
+        for outcome in tracked(outcomes, total, "image", lambda outcome: outcome.shard.samples or 0):
+            counts.note(outcome)
+            if isinstance(outcome, TokenizedShard):
+                tables.put(outcome.shard.name, FoundTokenTable(outcome.footer, outcome.bytes))
+        return finish(plan, tables, job, counts, flags.max_error_share)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
 
 
-def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
-    """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
+def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, TableCatalog]:
+    """What is to be done, what the workers need to know, and the tables so far; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
     output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
     identity = footer_identity(model, layers, flags.columns, flags.words)
-    tables, shards = find_token_tables(output), _chosen_shards(flags)
+    shards, tables = _chosen_shards(flags), TableCatalog()
+    for name, table in each_token_table(output):
+        tables.put(name, table)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
@@ -190,7 +183,7 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         llm_ids=flags.ids == "llm",
         decoder_cpus=flags.decoder_cpus,
     )
-    return plan, job
+    return plan, job, tables
 
 
 def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
@@ -201,57 +194,6 @@ def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
             raise ValueError(f"--shards {flags.shards} takes none of the {len(shards)} shards, 0..{len(shards) - 1}")
         shards = chosen
     return shards[: flags.limit]
-
-
-def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:
-    """Decode and encode on the cluster; yields what became of each shard, in the order in which they finish."""
-    if not plan.todo:
-        return
-    quiet_data()
-    watch = FailureWatch("gets no table")
-    # Ray would start more processes than processors, 10 s each, and end them again: 3,000 pictures took 3 times as long
-    cpus = int(ray.cluster_resources().get(CPU, 1) / flags.workers)
-    job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
-    shards = [{"shard": shard_to_json(shard)} for shard in plan.todo]
-    rows = ray.data.from_items(shards, override_num_blocks=len(shards))
-    outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
-        ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
-        fn_constructor_args=[job],
-        **flags.actors.map_options,
-    )
-    for row in outcomes.iter_rows():
-        outcome: Outcome = from_row(row)
-        watch.note(outcome.shard.name, outcome.reason if isinstance(outcome, FailedShard) else "")
-        yield outcome
-
-
-def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
-    """Write the manifest from the tables as they stand, print the counts, judge."""
-    found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
-    persistently("publishing the manifest", lambda: publish_manifest(job.output, found))
-    persistently("publishing the card", lambda: publish_dataset_card(job.output, found))
-    warn_of_mixture(found)
-    footers = {name: table.footer for name, table in found.items() if table.footer is not None}
-    missing = [shard.name for shard in plan.todo if shard.name not in footers]
-    of_run = [footers[shard.name] for shard in (*plan.done, *plan.todo) if shard.name in footers]
-    samples, errors = (sum(getattr(footer, name) for footer in of_run) for name in ("samples", "errors"))
-    skipped = sum(footers[shard.name].samples for shard in plan.done)
-    read = sum(one.shard.samples or 0 for one in outcomes)
-    failed = read - sum((one.shard.samples or 0) - one.errors for one in outcomes if isinstance(one, TokenizedShard))
-    logger.info(
-        "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
-        *(read, read - failed, failed, skipped),
-        *(len(plan.todo) - len(missing), seconds, (read - failed) / seconds, job.output),
-    )
-    if missing:
-        logger.error("%d shards have no table: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))
-    if errors > max_error_share * samples:
-        logger.error(
-            "%d of %d samples cannot be decoded, over --max-error-share %g; see %s/%s",
-            *(errors, samples, max_error_share, job.output, ERRORS_FOLDER),
-        )
-        return 1
-    return 1 if missing else 0
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from typing import Any
 
 import ray
 import torch
+from ray.actor import ActorHandle
 
 from jobs.resources import CPU, GPU, Device, ResourcesError, wait_for_room
 from jobs.retries import persistently
+from jobs.tokens.pool import PoolSize
 from spae.model import SPAE
 
 FAILURES_IN_A_ROW = 32
@@ -55,14 +57,20 @@ class ModelActors:
             logger.warning("the cluster has room for %d of %d workers", fitting, self.workers)
         return min(fitting, self.workers)
 
-    @property
-    def map_options(self) -> dict[str, Any]:
-        """These actors, as Ray Data's `map` takes them."""
-        return {
-            "compute": ray.data.ActorPoolStrategy(size=self.workers),
+    def pool_size(self, *, may_grow: bool) -> PoolSize:
+        """All actors from the beginning, or where the cluster may grow one, and more as they are wanted."""
+        least = 1 if may_grow else self.workers
+        return PoolSize(least=least, most=self.workers, actor_cpus=self.cpus, task_cpus=self.cpus_beside)
+
+    def start(self, actor: type, job: object, calls: int = 1) -> ActorHandle:
+        """One of these actors, of a class that takes a job and so many calls at once."""
+        options: dict[str, Any] = {
             "num_cpus": self.cpus,
             "num_gpus": 1 if self.device == "cuda" else None,
+            "max_concurrency": calls,
         }
+        handle: Any = ray.remote(**options)(actor).remote(job)
+        return handle
 
     def _room(self) -> int:
         """How many workers the cluster, as it is now, has room for."""
@@ -88,13 +96,6 @@ class FailureWatch:
             logger.error("%s %s: %s", shard, self._consequence, reason)
         if self._failures == FAILURES_IN_A_ROW:
             raise RuntimeError(f"{self._failures} shards in a row have failed, the last by: {reason}")
-
-
-def quiet_data() -> None:
-    """Keep Ray Data from drawing bars of its own, and from saying that they are off."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def load_for_actor(model: str, fingerprint: str, device: str) -> SPAE:

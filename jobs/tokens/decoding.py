@@ -1,6 +1,6 @@
 """Decoding a shard, on any CPU of the cluster.
 
-One row is one shard all the way, so that batches never cross a shard and a table is written by one process.
+A shard is one all the way, so that batches never cross a shard and a table is written by one process.
 """
 
 import itertools
@@ -13,16 +13,11 @@ import ray
 
 from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
-from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard, Row, to_row
-from jobs.tokens.reading import read_shard, shard_from_json
+from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard
+from jobs.tokens.reading import read_shard
 from spae.data.sources import Shard, SourceShard
 from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
-
-
-def decode_row(row: Row, job: TokenJob) -> Row:
-    """The same for Ray: a row of a shard in, one of what decoding tells out."""
-    return to_row(decode_shard(shard_from_json(row["shard"]), job))
 
 
 def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
@@ -37,6 +32,13 @@ def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
     return DecodedShard(shard, pictures)
+
+
+def decoded_bytes(shard: Shard, job: TokenJob) -> int:
+    """What a shard takes between processes, or at most."""
+    if shard.samples is None:
+        return job.block_bytes
+    return min(job.block_bytes, shard.samples * _picture_bytes(job))
 
 
 def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:

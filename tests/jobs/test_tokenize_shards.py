@@ -23,6 +23,7 @@ from jobs.cluster import connect
 from jobs.tokenize_shards import TokenizeFlags
 from jobs.tokens import actors
 from jobs.tokens.messages import TokenizedShard
+from jobs.tokens.run import tokenize
 from spae.data.publishing import TEMPORARY_MARK
 from spae.data.records import load_index
 from spae.data.token_table import find_token_tables, read_token_table, token_schema
@@ -242,9 +243,9 @@ def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_
 
 def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables, model, split, cluster, tmp_path):
     flags = TokenizeFlags(model=model, input=(split,), output=str(tmp_path), batch=4, workers=2)
-    plan, job = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
+    plan, job, _ = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
     small = dataclasses.replace(job, block_bytes=4 * 16 * 16 * 3)  # a batch
-    outcomes = list(tokenize_shards.tokenize(plan, small, flags))
+    outcomes = list(tokenize(plan, small, flags.actors))
     assert sorted((outcome.shard.name, outcome.errors) for outcome in outcomes) == [
         ("test-000000", 0),
         ("test-000001", 1),

@@ -1,4 +1,4 @@
-"""Turn token tables back into shards of pictures with Ray Data.
+"""Turn token tables back into shards of pictures with Ray.
 
     python -m jobs.reconstruct_shards --model runs/demo/model --tokens runs/demo/tokens --output runs/demo/rebuilt \
         --layers 3

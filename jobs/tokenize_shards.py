@@ -24,16 +24,15 @@ from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
 from jobs.tokens.catalog import TableCatalog
 from jobs.tokens.classes import publish_classes
-from jobs.tokens.cost import log_cost
+from jobs.tokens.cost import decoder_memory, encoder_memory, log_cost
 from jobs.tokens.job import TokenJob
-from jobs.tokens.messages import TokenizedShard
 from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
-from jobs.tokens.run import RunCounts, finish, tokenize
+from jobs.tokens.run import finish, gather, tokenize
+from jobs.tokens.usage import UsageWatch
 from spae.data.publishing import join, publish
 from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
-from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, FoundTokenTable, each_token_table
+from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, each_token_table
 from spae.model import SPAE
-from spae.progress import tracked
 from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
@@ -125,11 +124,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             log_cost(plan, model, job, flags.workers)
             return 0
-        may_grow = False
+        may_grow, actors = False, flags.actors
         if plan.todo:
-            flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
-            may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
-            flags = dataclasses.replace(flags, workers=flags.actors.fitting(may_grow))
+            actors = dataclasses.replace(
+                actors,
+                workers=min(flags.workers, len(plan.todo)),
+                memory=encoder_memory(model, job),
+                memory_beside=decoder_memory(plan, job),
+            )
+            may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
+            actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -140,12 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
         persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
-        counts, total = RunCounts(), None if plan.uncounted else plan.samples
-        outcomes = tokenize(plan, job, flags.actors, may_grow=may_grow) if plan.todo else ()
-        for outcome in tracked(outcomes, total, "image", lambda outcome: outcome.shard.samples or 0):
-            counts.note(outcome)
-            if isinstance(outcome, TokenizedShard):
-                tables.put(outcome.shard.name, FoundTokenTable(outcome.footer, outcome.bytes))
+        outcomes = tokenize(plan, job, actors, may_grow=may_grow) if plan.todo else ()
+        counts = gather(outcomes, plan, tables, UsageWatch(job.batch, actors.workers))
         return finish(plan, tables, job, counts, flags.max_error_share)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")

@@ -10,7 +10,7 @@ import ray
 import torch
 from ray.actor import ActorHandle
 
-from jobs.resources import CPU, GPU, Device, ResourcesError, wait_for_room
+from jobs.resources import CPU, GPU, MEMORY, Device, ResourcesError, wait_for_room
 from jobs.retries import persistently
 from jobs.tokens.pool import PoolSize
 from spae.model import SPAE
@@ -31,6 +31,10 @@ class ModelActors:
     """Of an actor."""
     cpus_beside: float = 0
     """Of a task that works beside the actors; without room for one all would wait for ever."""
+    memory: int = 0
+    """Bytes of an actor."""
+    memory_beside: int = 0
+    """Bytes of a task beside them."""
     device: Device
     wait_for_resources: float | None = None
 
@@ -46,7 +50,7 @@ class ModelActors:
         """
         fitting, patience = self._room(), self.wait_for_resources
         if fitting < self.workers and (fitting < 1 or patience is not None):
-            each = {CPU: self.cpus, GPU: int(self.device == "cuda")}
+            each = {CPU: self.cpus, GPU: int(self.device == "cuda"), MEMORY: self.memory}
             try:
                 wait_for_room(self.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
             except (ResourcesError, ValueError):
@@ -67,6 +71,7 @@ class ModelActors:
         options: dict[str, Any] = {
             "num_cpus": self.cpus,
             "num_gpus": 1 if self.device == "cuda" else None,
+            "memory": self.memory or None,
             "max_concurrency": calls,
         }
         handle: Any = ray.remote(**options)(actor).remote(job)
@@ -76,6 +81,8 @@ class ModelActors:
         """How many workers the cluster, as it is now, has room for."""
         resources = ray.cluster_resources()
         fitting = int((resources.get(CPU, 0) - self.cpus_beside) / self.cpus + 1e-9)
+        if self.memory:
+            fitting = min(fitting, int((resources.get(MEMORY, 0) - self.memory_beside) / self.memory))
         return min(fitting, int(resources.get(GPU, 0))) if self.device == "cuda" else fitting
 
 

@@ -15,6 +15,7 @@ from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard
 from jobs.tokens.reading import read_shard
+from jobs.tokens.usage import peak_memory
 from spae.data.sources import Shard, SourceShard
 from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
@@ -27,11 +28,11 @@ def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
         if isinstance(shard, SourceShard):
             shard = persistently(reading, shard.counted)
         if shard.samples is None or shard.samples * _picture_bytes(job) > job.block_bytes:
-            return LargeShard(shard)
+            return LargeShard(shard, peak_memory())
         pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size))
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
-    return DecodedShard(shard, pictures)
+    return DecodedShard(shard, pictures, peak_memory())
 
 
 def decoded_bytes(shard: Shard, job: TokenJob) -> int:

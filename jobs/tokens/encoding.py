@@ -1,7 +1,9 @@
 """Encoding a decoded shard where the model is, and publishing its table."""
 
 import dataclasses
+import math
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +22,7 @@ from jobs.tokens.messages import (
     Outcome,
     TokenizedShard,
 )
+from jobs.tokens.usage import Usage, peak_memory
 from spae import __version__
 from spae.data.sources import Shard, SourceShard
 from spae.data.token_table import (
@@ -41,7 +44,7 @@ class ShardEncoder:
     def __init__(self, job: TokenJob) -> None:
         self.job = job
         self.model = load_for_actor(job.model, job.model_fingerprint, job.device)
-        self._computing = threading.Lock()
+        self._computing, self._fastest = threading.Lock(), 0.0
 
     def tokenize(self, decoding: Decoding) -> Outcome:
         """Encode a shard and publish dead letters and table."""
@@ -58,7 +61,8 @@ class ShardEncoder:
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):
             shard = dataclasses.replace(shard, samples=len(rows.keys) + len(errors), entries=())
-        return TokenizedShard(shard, footer, size)
+        usage = Usage(self._fastest, peak_memory(), decoding.peak_memory)
+        return TokenizedShard(shard, footer, size, usage)
 
     def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
         keys: list[str] = []
@@ -70,8 +74,10 @@ class ShardEncoder:
             labels += part.labels
             errors += part.errors
             if part.keys:
-                pyramid = encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers)
-                parts.append(pyramid.to_arrays())
+                begin = time.monotonic()
+                parts.append(encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers).to_arrays())
+                seconds = (time.monotonic() - begin) / math.ceil(len(part.keys) / self.job.batch)
+                self._fastest = min(seconds, self._fastest or seconds)
         layers = tuple(np.concatenate(ids) for ids in zip(*parts, strict=True))
         rows = TokenRows(tuple(keys), tuple(labels), layers)
         return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors

@@ -1,7 +1,8 @@
 """What decoding tells encoding, and encoding the driver: of one shard each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from jobs.tokens.usage import Usage
 from spae.data.sources import Shard
 from spae.data.token_table import TokenTableFooter
 from spae.evaluation.pictures import DecodedPictures
@@ -13,6 +14,8 @@ class DecodedShard:
 
     shard: Shard
     pictures: DecodedPictures
+    peak_memory: int = field(default=0, compare=False)
+    """Bytes that the process which decoded it has taken at most."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class LargeShard:
     """A shard whose pictures are too many to pass between processes: they are decoded part by part."""
 
     shard: Shard
+    peak_memory: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,12 @@ class FailedShard:
 
 @dataclass(frozen=True)
 class TokenizedShard:
-    """A shard whose table is published: what its footer says there, and its bytes."""
+    """A shard whose table is published: what its footer says there, its bytes, what making it took."""
 
     shard: Shard
     footer: TokenTableFooter
     bytes: int
+    usage: Usage
 
     @property
     def errors(self) -> int:

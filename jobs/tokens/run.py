@@ -20,9 +20,11 @@ from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard
 from jobs.tokens.plan import TokenPlan, warn_of_mixture
 from jobs.tokens.pool import ATTEMPTS, ActorPool
+from jobs.tokens.usage import UsageWatch
 from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import Shard
 from spae.data.token_table import FoundTokenTable, each_token_table, publish_manifest
+from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +37,8 @@ class RunCounts:
     failed: int = 0
     shards: int = 0
     missing: int = 0
+    seconds: float = 0.0
     first_missing: list[str] = field(default_factory=list)
-    _begin: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Since the run began."""
-        return time.monotonic() - self._begin
 
     def note(self, outcome: Outcome) -> None:
         """Count a shard."""
@@ -61,7 +58,12 @@ def tokenize(plan: TokenPlan, job: TokenJob, actors: ModelActors, *, may_grow: b
     watch = FailureWatch("gets no table")
     cpus = int(ray.cluster_resources().get(CPU, 1) / actors.workers)
     job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
-    options: dict[str, Any] = {"num_cpus": job.decoder_cpus, "max_retries": ATTEMPTS, "scheduling_strategy": "SPREAD"}
+    options: dict[str, Any] = {
+        "num_cpus": job.decoder_cpus,
+        "memory": actors.memory_beside or None,
+        "max_retries": ATTEMPTS,
+        "scheduling_strategy": "SPREAD",
+    }
     decode = ray.remote(**options)(decode_shard)
     pool: ActorPool[Shard, Outcome] = ActorPool(
         lambda: actors.start(ShardEncoder, job, calls=2),  # one publishes while the other computes
@@ -76,6 +78,20 @@ def tokenize(plan: TokenPlan, job: TokenJob, actors: ModelActors, *, may_grow: b
         yield outcome
 
 
+def gather(outcomes: Iterable[Outcome], plan: TokenPlan, tables: TableCatalog, usage: UsageWatch) -> RunCounts:
+    """Count what becomes of the shards of a run while it is shown, note their tables, and tell what was used."""
+    begin, counts = time.monotonic(), RunCounts()
+    total = None if plan.uncounted else plan.samples
+    for outcome in tracked(outcomes, total, "image", lambda outcome: outcome.shard.samples or 0):
+        counts.note(outcome)
+        if isinstance(outcome, TokenizedShard):
+            tables.put(outcome.shard.name, FoundTokenTable(outcome.footer, outcome.bytes))
+            usage.note(outcome.footer.rows, outcome.usage)
+    counts.seconds = time.monotonic() - begin
+    usage.log()
+    return counts
+
+
 def finish(plan: TokenPlan, tables: TableCatalog, job: TokenJob, counts: RunCounts, max_error_share: float) -> int:
     """Write what the tables tell beside them and judge; 0 where every shard has one and few samples are lost."""
     persistently("reading what others wrote", lambda: _note_others(tables, job.output))
@@ -86,7 +102,7 @@ def finish(plan: TokenPlan, tables: TableCatalog, job: TokenJob, counts: RunCoun
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
         *(counts.read, counts.read - counts.failed, counts.failed, skipped, counts.shards, counts.seconds),
-        *((counts.read - counts.failed) / counts.seconds, job.output),
+        *((counts.read - counts.failed) / max(counts.seconds, 1e-9), job.output),
     )
     if counts.missing:
         names = ", ".join(counts.first_missing)

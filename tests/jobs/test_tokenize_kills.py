@@ -1,5 +1,6 @@
 """Runs whose processes are killed by SIGKILL, on a store that fails: the tables are those of an undisturbed run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -114,6 +115,30 @@ def finish(process):
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("test-*.parquet")}
+
+
+def test_a_killed_run_is_continued_and_opens_no_table_again(model, tmp_path, cluster):
+    split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
+    output = tmp_path / "tokens"
+    with run(cluster, model, split, str(output)):
+        deadline = time.monotonic() + 300
+        while len(times(output)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    time.sleep(5)  # what was under way when the driver died may still be published
+    before = times(output)
+    assert 3 <= len(before) < 40, "the kill came too late to show anything"
+    with run(cluster, model, split, str(output)) as process:
+        said = finish(process)
+    after = times(output)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 40
+    assert f"skipped {40 * len(before)} that were done" in said
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert (manifest["rows"], len(manifest["tables"])) == (1600, 40)
 
 
 def test_a_driver_killed_before_during_and_after_a_publish(model, split, expected, proxy, cluster):

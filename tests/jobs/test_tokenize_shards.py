@@ -1,12 +1,7 @@
 import dataclasses
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -282,111 +277,5 @@ def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monk
 
 def test_gpus_that_the_cluster_lacks_are_named_and_this_process_needs_none(model, split, cluster, tmp_path, caplog):
     assert _run(model, split, tmp_path / "tokens", "--device", "cuda") == 2
-    assert re.search(r"the cluster has .*'GPU': 0\}, too little for 1 workers of 0.75 CPU, 1 GPU each", caplog.text)
+    assert re.search(r"the cluster has .*'GPU': 0, .*too little for 1 workers of 0.75 CPU, 1 GPU, ", caplog.text)
     assert not (tmp_path / "tokens").exists()
-
-
-def test_a_relative_output_is_refused_in_a_submitted_job(model, split, monkeypatch, caplog):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert _run(model, split, "runs/tokens") == 2
-    assert "--output runs/tokens is relative" in caplog.text
-
-
-def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    tokenize_shard(token_job(model, tmp_path), load_index(split).shards[0])
-    assert _run(model, split, tmp_path, "--limit", "1") == 0
-    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
-    assert json.loads((tmp_path / "manifest.json").read_text())["samples"] == 9
-
-
-@pytest.mark.parametrize(
-    ("flags", "taken"),
-    [(["--shards", "1..2"], 12), (["--shards", "1..9", "--limit", "1"], 5), (["--shards", "0..0"], 9)],
-)
-def test_some_of_the_shards_can_be_taken(model, split, tmp_path, caplog, flags, taken):
-    caplog.set_level(logging.INFO)
-    assert _run(model, split, tmp_path / "tokens", "--dry-run", *flags) == 0
-    assert f"shards to tokenize with {taken} samples" in caplog.text
-
-
-@pytest.mark.parametrize("chosen", ["3..4", "2..1"])
-def test_shards_that_are_not_there_are_named(model, split, tmp_path, caplog, chosen):
-    assert _run(model, split, tmp_path / "tokens", "--shards", chosen) == 2
-    assert f"--shards {chosen} takes none of the 3 shards, 0..2" in caplog.text
-
-
-def test_optional_columns_and_layers_are_part_of_what_is_done(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    job = dataclasses.replace(token_job(model, tmp_path, layers=2), text_layers=1, llm_ids=True)
-    tokenize_shard(job, load_index(split).shards[0])
-    flags = ["--limit", "1", "--layers", "2", "--words", "1", "--ids", "llm"]
-    assert _run(model, split, tmp_path, *flags) == 0
-    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
-    assert json.loads((tmp_path / "manifest.json").read_text())["columns"] == ["text", "llm_ids"]
-    for fewer in (flags[:4], flags[:6], flags[:2]):
-        assert _run(model, split, tmp_path, *fewer) == 2
-    assert "has layers 2, and this run has 4" in caplog.text
-
-
-def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
-    assert "3 shards to tokenize with 21 samples; 0 are done" in caplog.text
-    assert "worker hours" in caplog.text
-    assert not (tmp_path / "tokens").exists()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--workers", "0"],
-        ["--max-error-share", "2"],
-        ["--shards", "1"],
-        ["--words", "5"],
-        ["--layers", "2", "--words", "3"],
-        ["--layers", "0"],
-        ["--worker-cpus", "0"],
-        ["--wrokers", "2"],
-        ["--input", "nowhere"],
-    ],
-)
-def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
-    try:
-        status = _run(model, split, tmp_path, *flags)
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-
-
-@pytest.mark.slow
-def test_a_killed_run_is_continued(model, tmp_path, cluster_environment):
-    split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
-    output = tmp_path / "tokens"
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.tokenize_shards",
-        "--model",
-        model,
-        "--input",
-        split,
-        "--output",
-        str(output),
-    ]
-    process = subprocess.Popen(command, env=cluster_environment, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while len(_times(output)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(5)  # what was under way when the driver died may still be published
-    before = _times(output)
-    assert 3 <= len(before) < 40, "the kill came too late to show anything"
-    done = subprocess.run(command, env=cluster_environment, capture_output=True, text=True, check=True)
-    after = _times(output)
-    assert {name: after[name] for name in before} == before
-    assert len(after) == 40
-    assert f"skipped {40 * len(before)} that were done" in done.stderr
-    manifest = json.loads((output / "manifest.json").read_text())
-    assert (manifest["rows"], len(manifest["tables"])) == (1600, 40)

@@ -9,7 +9,6 @@ model scale apart; what passes between them is one shard.
 
 import dataclasses
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +22,23 @@ from jobs.resources import ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
 from jobs.tokens.catalog import TableCatalog
+from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.classes import publish_classes
-from jobs.tokens.cost import decoder_memory, encoder_memory, log_cost
+from jobs.tokens.cost import batch_cost, decoder_memory, encoder_memory, log_cost
 from jobs.tokens.job import TokenJob
-from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
-from jobs.tokens.run import finish, gather, tokenize
+from jobs.tokens.plan import (
+    TokenPlan,
+    footer_identity,
+    make_plan,
+    refuse_mixture,
+    require_same_corpus,
+    warn_of_mixture,
+)
+from jobs.tokens.precision import Precision, check_precision
+from jobs.tokens.run import finish, gather, tokenize, with_agreement
 from jobs.tokens.usage import UsageWatch
 from spae.data.publishing import join, publish
-from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
+from spae.data.sources import IMAGE_PATTERNS, find_shards
 from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, each_token_table
 from spae.model import SPAE
 from spae.pyramid import check_layers
@@ -55,6 +63,11 @@ class TokenizeFlags:
     """Pictures of every pass of the model; recorded in the tables."""
     device: Literal["cpu", "cuda"] = "cpu"
     """cuda reserves one GPU an actor; this process itself needs none."""
+    dtype: Precision = "float32"
+    """Of the encoder's products: tf32 and bfloat16 are faster on GPUs, and a few words come out otherwise. How many is
+    measured on the first shard, told and recorded."""
+    allow_mixture: bool = False
+    """Let tables of another --dtype, or of CPUs and GPUs, stand in one folder."""
     worker_cpus: float = 0.75
     """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
     decoder_cpus: float = 0.25
@@ -77,7 +90,7 @@ class TokenizeFlags:
     """Write anew the tables of these shards that come from another model, or from these shards before they were
     rebuilt; those of another corpus are spared."""
     dry_run: bool = False
-    """Print the plan and an estimate of its cost, and write nothing."""
+    """Print the plan and an estimate of its cost, of a batch on the cluster where one is named, and write nothing."""
     ray_address: str | None = None
     """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
     wait_for_resources: float | None = None
@@ -87,8 +100,8 @@ class TokenizeFlags:
         for name in ("workers", "batch", "files", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
-        if self.shards is not None and not re.fullmatch(r"\d+\.\.\d+", self.shards):
-            raise ValueError(f"--shards {self.shards} must be two numbers such as 0..9, the first and the last one")
+        check_range(self.shards)
+        check_precision(self.dtype, self.device)
         if not self.input:
             raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
@@ -122,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
         plan, job, tables = prepare(flags, model)
         if flags.dry_run:
-            log_cost(plan, model, job, flags.workers)
+            log_cost(plan, job, flags.workers, batch_cost(model, job, flags.actors, flags.ray_address))
             return 0
         may_grow, actors = False, flags.actors
         if plan.todo:
@@ -133,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 memory_beside=decoder_memory(plan, job),
             )
             may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
-            actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
+            fitting = actors.fitting(may_grow)
+            actors = actors if may_grow else dataclasses.replace(actors, workers=fitting)
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -144,8 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
         persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
+        job = with_agreement(plan, job, actors)
         outcomes = tokenize(plan, job, actors, may_grow=may_grow) if plan.todo else ()
-        counts = gather(outcomes, plan, tables, UsageWatch(job.batch, actors.workers))
+        counts = gather(outcomes, plan, tables, UsageWatch(job.batch))
         return finish(plan, tables, job, counts, flags.max_error_share)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -160,12 +175,15 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
     identity = footer_identity(model, layers, flags.columns, flags.words)
-    shards, tables = _chosen_shards(flags), TableCatalog()
+    found = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
+    shards, tables = chosen(found, flags.shards, flags.limit), TableCatalog()
     for name, table in each_token_table(output):
         tables.put(name, table)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
+    if not flags.allow_mixture:
+        refuse_mixture(tables, plan, flags.device, flags.dtype)
     warn_of_mixture(tables, flags.device, flags.batch)
     logger.info(
         "%s: %d shards to tokenize with %s%d samples; %d are done",
@@ -178,22 +196,13 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
+        dtype=flags.dtype,
         layers=layers,
         text_layers=flags.words,
         llm_ids=flags.ids == "llm",
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job, tables
-
-
-def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
-    shards = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
-    if flags.shards is not None:
-        first, last = map(int, flags.shards.split(".."))
-        if not (chosen := shards[first : last + 1]):
-            raise ValueError(f"--shards {flags.shards} takes none of the {len(shards)} shards, 0..{len(shards) - 1}")
-        shards = chosen
-    return shards[: flags.limit]
 
 
 if __name__ == "__main__":

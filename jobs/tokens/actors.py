@@ -68,14 +68,18 @@ class ModelActors:
 
     def start(self, actor: type, job: object, calls: int = 1) -> ActorHandle:
         """One of these actors, of a class that takes a job and so many calls at once."""
-        options: dict[str, Any] = {
+        options: dict[str, Any] = {"max_concurrency": calls, **self.resources}
+        handle: Any = ray.remote(**options)(actor).remote(job)
+        return handle
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What Ray reserves for one."""
+        return {
             "num_cpus": self.cpus,
             "num_gpus": 1 if self.device == "cuda" else None,
             "memory": self.memory or None,
-            "max_concurrency": calls,
         }
-        handle: Any = ray.remote(**options)(actor).remote(job)
-        return handle
 
     def _room(self) -> int:
         """How many workers the cluster, as it is now, has room for."""

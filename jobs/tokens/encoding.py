@@ -4,6 +4,7 @@ import dataclasses
 import math
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +23,7 @@ from jobs.tokens.messages import (
     Outcome,
     TokenizedShard,
 )
+from jobs.tokens.precision import computing_in
 from jobs.tokens.usage import Usage, peak_memory
 from spae import __version__
 from spae.data.sources import Shard, SourceShard
@@ -44,7 +46,7 @@ class ShardEncoder:
     def __init__(self, job: TokenJob) -> None:
         self.job = job
         self.model = load_for_actor(job.model, job.model_fingerprint, job.device)
-        self._computing, self._fastest = threading.Lock(), 0.0
+        self._computing, self._fastest, self._name = threading.Lock(), 0.0, uuid.uuid4().hex
 
     def tokenize(self, decoding: Decoding) -> Outcome:
         """Encode a shard and publish dead letters and table."""
@@ -61,7 +63,7 @@ class ShardEncoder:
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):
             shard = dataclasses.replace(shard, samples=len(rows.keys) + len(errors), entries=())
-        usage = Usage(self._fastest, peak_memory(), decoding.peak_memory)
+        usage = Usage(self._name, self._fastest, peak_memory(), decoding.peak_memory)
         return TokenizedShard(shard, footer, size, usage)
 
     def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
@@ -75,7 +77,9 @@ class ShardEncoder:
             errors += part.errors
             if part.keys:
                 begin = time.monotonic()
-                parts.append(encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers).to_arrays())
+                with computing_in(self.job.dtype, self.job.device):
+                    pyramid = encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers)
+                parts.append(pyramid.to_arrays())
                 seconds = (time.monotonic() - begin) / math.ceil(len(part.keys) / self.job.batch)
                 self._fastest = min(seconds, self._fastest or seconds)
         layers = tuple(np.concatenate(ids) for ids in zip(*parts, strict=True))
@@ -111,7 +115,8 @@ class ShardEncoder:
             samples=len(rows.keys) + errors,
             errors=errors,
             device=self.model.device_name,
-            dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            dtype=self.job.dtype,
             batch=self.job.batch,
             code_version=__version__,
+            agreement=self.job.agreement,
         )

@@ -92,7 +92,7 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         self._prepared: deque[_Prepared[ItemT]] = deque()
         self._calls: dict[ray.ObjectRef, tuple[_Worker, _Prepared[ItemT]]] = {}
         self._width, self._bytes, self._looked, self._lost_starts = size.least + 1, 0, 0.0, 0
-        self._most_tasks, self._most_bytes = 1, 0
+        self._most, self._most_tasks, self._most_bytes = size.most, 1, 0
 
     def run(self, items: Iterable[ItemT]) -> Iterator[OutcomeT]:
         """What becomes of each item, as they finish; they are taken when there is room for them.
@@ -161,6 +161,12 @@ class ActorPool(Generic[ItemT, OutcomeT]):
                 raise RuntimeError(f"an actor cannot start: {error}") from error
             self._grow(1)
             return
+        if (
+            self._workers and self._room(len(self._workers) + 1) < 0
+        ):  # the cluster did not grow: tasks would find no room
+            ray.kill(worker.handle)
+            self._most = len(self._workers)
+            return
         self._lost_starts, worker.idle_since = 0, time.monotonic()
         self._workers.append(worker)
 
@@ -187,7 +193,7 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         """Have as many actors and tasks as there are room and work for."""
         size, count, now = self._size, len(self._workers) + len(self._starting), time.monotonic()
         if self._prepared and not self._starting and all(worker.calls == CALLS for worker in self._workers):
-            self._grow(min(count, size.most - count))
+            self._grow(min(count, self._most - count))
         for worker in self._workers[:]:
             if count > size.least and not worker.calls and now - worker.idle_since > IDLE_SECONDS:
                 self._workers.remove(worker)
@@ -196,12 +202,15 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         if now - self._looked < _TICK and self._looked:
             return
         self._looked = now
-        has = ray.cluster_resources()
         if size.task_cpus:
-            room = (has.get(CPU, 1) - count * size.actor_cpus) / size.task_cpus
             growth = 2 if size.least < size.most else 1  # tasks that wait let an autoscaler add nodes
-            self._most_tasks = max(1, int(room * growth))
-        self._most_bytes = int(has.get(_OBJECT_STORE, 0) / 2)
+            self._most_tasks = max(1, int(self._room(count) / size.task_cpus + 1) * growth)
+        self._most_bytes = int(ray.cluster_resources().get(_OBJECT_STORE, 0) / 2)
+
+    def _room(self, actors: int) -> float:
+        """CPUs that so many actors leave beyond those of one task."""
+        cpus: float = ray.cluster_resources().get(CPU, 1)
+        return cpus - actors * self._size.actor_cpus - self._size.task_cpus + 1e-6
 
     def _grow(self, count: int) -> None:
         for _ in range(count):

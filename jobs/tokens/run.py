@@ -20,6 +20,7 @@ from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard
 from jobs.tokens.plan import TokenPlan, warn_of_mixture
 from jobs.tokens.pool import ATTEMPTS, ActorPool
+from jobs.tokens.precision import measure_agreement
 from jobs.tokens.usage import UsageWatch
 from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import Shard
@@ -51,6 +52,22 @@ class RunCounts:
         self.failed += samples
         self.missing += 1
         self.first_missing += [outcome.shard.name] if len(self.first_missing) < 10 else []
+
+
+def with_agreement(plan: TokenPlan, job: TokenJob, actors: ModelActors) -> TokenJob:
+    """The job with the share of words that are float32's, by a task that has what an actor has; it is told too.
+
+    It is of the first shard of all, done or not, so that a run that is continued writes the same.
+    """
+    if job.dtype == "float32" or not plan.todo or plan.first is None:
+        return job
+    options: dict[str, Any] = actors.resources
+    agreement = ray.get(ray.remote(**options)(measure_agreement).remote(plan.first, job))
+    if agreement is None:
+        logger.warning("%s has no picture by which %s can be compared with float32", plan.first.name, job.dtype)
+    else:
+        logger.info("%s: %.3f%% of the words in %s are float32's", plan.first.name, 100 * agreement, job.dtype)
+    return dataclasses.replace(job, agreement=agreement)
 
 
 def tokenize(plan: TokenPlan, job: TokenJob, actors: ModelActors, *, may_grow: bool = False) -> Iterator[Outcome]:

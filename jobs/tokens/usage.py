@@ -15,8 +15,9 @@ def peak_memory() -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a shard: seconds of an actor's fastest batch so far, and most memory of the processes that had the shard."""
+    """Of a shard: its actor, seconds of this one's fastest batch so far, most memory of the processes that had it."""
 
+    actor: str
     batch_seconds: float
     encoder_bytes: int
     decoder_bytes: int
@@ -27,19 +28,19 @@ class UsageWatch:
 
     Args:
         batch: pictures of a pass of the model.
-        actors: that encode beside each other.
     """
 
-    def __init__(self, batch: int, actors: int) -> None:
-        self._batch, self._actors, self._images = batch, actors, 0
-        self._begin, self._fastest, self._encoder, self._decoder = 0.0, float("inf"), 0, 0
+    def __init__(self, batch: int) -> None:
+        self._batch, self._images, self._begin, self._encoder, self._decoder = batch, 0, 0.0, 0, 0
+        self._fastest: dict[str, float] = {}
 
     def note(self, images: int, usage: Usage) -> None:
         """Take note of a shard; the first one begins the time, so that no start of a process counts."""
         if self._begin:
             self._images += images
         self._begin = self._begin or time.monotonic()
-        self._fastest = min(self._fastest, usage.batch_seconds or self._fastest)
+        if usage.batch_seconds:
+            self._fastest[usage.actor] = usage.batch_seconds
         self._encoder = max(self._encoder, usage.encoder_bytes)
         self._decoder = max(self._decoder, usage.decoder_bytes)
 
@@ -50,11 +51,12 @@ class UsageWatch:
         memory = "driver {:.2f}, an encoder {:.2f}, a decoder {:.2f}".format(
             *(taken / 1e9 for taken in (peak_memory(), self._encoder, self._decoder))
         )
-        if not self._images or self._fastest == float("inf"):
+        if not self._images or not self._fastest:
             logger.info("peak GB: %s", memory)
             return
-        rate, ceiling = self._images / (time.monotonic() - self._begin), self._actors * self._batch / self._fastest
+        rate = self._images / (time.monotonic() - self._begin)
+        ceiling = sum(self._batch / seconds for seconds in self._fastest.values())
         logger.info(
             "after the first shard %.1f images/s, %.0f%% of the %.1f that %d actors encode alone; peak GB: %s",
-            *(rate, 100 * rate / ceiling, ceiling, self._actors, memory),
+            *(rate, 100 * rate / ceiling, ceiling, len(self._fastest), memory),
         )

@@ -32,7 +32,7 @@ TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
 _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
 _MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
-_ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
+_ADDED = ("layers", "columns", "text_layers", "agreement")  # which tables of earlier versions lack
 _SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
 
 
@@ -62,6 +62,8 @@ class TokenTableFooter:
     batch: int
     """Pictures of every pass of the model, the last one filled up."""
     code_version: str
+    agreement: float | None = None
+    """Share of the words that are float32's, measured on the first shard; None where `dtype` is float32."""
 
     @property
     def rows(self) -> int:
@@ -70,7 +72,7 @@ class TokenTableFooter:
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""
-        values = dataclasses.asdict(self)
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         return {
             f"{_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
         }

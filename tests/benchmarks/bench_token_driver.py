@@ -40,7 +40,7 @@ class Instant:
     def tokenize(self, shard: ShardInfo) -> TokenizedShard:
         own = {"source_shard": shard.name, "source_sha256": shard.sha256, "samples": shard.samples, "errors": 0}
         footer = TokenTableFooter(**FOOTER, **own, device="cpu", dtype="float32", batch=64, code_version="0")
-        return TokenizedShard(shard, footer, 1, Usage(0.0, 0, 0))
+        return TokenizedShard(shard, footer, 1, Usage("", 0.0, 0, 0))
 
 
 def prepared(shard: ShardInfo) -> ShardInfo:

@@ -266,6 +266,18 @@ def test_a_folder_of_photographs_and_others_tars_need_no_other_flag(model, clust
     assert "in 0, out 0, failed 0; skipped 8 that were done" in caplog.text
 
 
+def test_bfloat16_is_told_recorded_and_not_mixed_unawares(model, split, cluster, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tmp_path, "--dtype", "bfloat16", "--limit", "1") == 0
+    assert re.search(r"test-000000: \d\d\.\d{3}% of the words in bfloat16 are float32's", caplog.text)
+    footer = find_token_tables(str(tmp_path))["test-000000"].footer
+    assert footer.dtype == "bfloat16"
+    assert 0.8 < footer.agreement < 1
+    assert _run(model, split, tmp_path) == 2
+    assert "test-000000.parquet was made on cpu in bfloat16, and this run is on cpu in float32" in caplog.text
+    assert _run(model, split, tmp_path, "--allow-mixture", "--dry-run") == 0
+
+
 def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):
     monkeypatch.setattr(actors, "FAILURES_IN_A_ROW", 2)
     split = write_split(tmp_path / "split", [samples(2, seed) for seed in range(4)])

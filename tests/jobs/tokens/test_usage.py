@@ -25,23 +25,23 @@ def line(caplog):
 
 
 def test_the_line_tells_rate_share_of_the_ceiling_and_the_most_memory(line):
-    watch = UsageWatch(batch=10, actors=2)
-    watch.note(1000, Usage(0.5, 2_000_000_000, 1_000_000_000))
+    watch = UsageWatch(batch=10)
+    watch.note(1000, Usage("a", 0.5, 2_000_000_000, 1_000_000_000))
     time.sleep(0.2)
-    watch.note(2, Usage(0.4, 1_000_000_000, 3_000_000_000))
+    watch.note(2, Usage("b", 0.4, 1_000_000_000, 3_000_000_000))
     said = line(watch)
     rate, share = (float(number) for number in re.findall(r"([\d.]+) images/s, (\d+)%", said)[0])
     assert rate <= 10, "2 pictures in 0.2 s; the first shard's began before the time"
-    assert share == pytest.approx(2 * rate, abs=1), "of 50, the fastest batch of 10 on two actors"
-    assert re.search(r"of the 50\.0 that 2 actors encode alone; peak GB: driver [\d.]+, an encoder 2\.00, a dec", said)
+    assert share == pytest.approx(100 * rate / 45, abs=1), "of 20 + 25, the fastest batches of 10 on two actors"
+    assert re.search(r"of the 45\.0 that 2 actors encode alone; peak GB: driver [\d.]+, an encoder 2\.00, a dec", said)
     assert "a decoder 3.00" in said
 
 
 def test_one_shard_or_none_have_no_rate(line):
-    watch = UsageWatch(batch=10, actors=1)
+    watch = UsageWatch(batch=10)
     assert line(watch) == ""
-    watch.note(5, Usage(0.0, 1, 1))
-    watch.note(5, Usage(0.0, 1, 1))
+    watch.note(5, Usage("a", 0.0, 1, 1))
+    watch.note(5, Usage("a", 0.0, 1, 1))
     assert "images/s" not in line(watch), "no batch was encoded"
 
 

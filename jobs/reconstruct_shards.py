@@ -1,4 +1,4 @@
-"""Turn token tables back into shards of pictures with Ray Data.
+"""Turn token tables back into shards of pictures with Ray.
 
     python -m jobs.reconstruct_shards --model runs/demo/model --tokens runs/demo/tokens --output runs/demo/rebuilt \
         --layers 3
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ray
 import torch
 import tyro
 
@@ -24,8 +23,10 @@ from jobs.cluster import connect
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
-from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.actors import FailureWatch, ModelActors
+from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.cost import seconds_of
+from jobs.tokens.pool import ActorPool
 from jobs.tokens.reconstruction import PlannedTar, ReconstructedShard, ReconstructionJob, ShardReconstructor
 from jobs.tokens.reconstruction_plan import (
     PlannedSplit,
@@ -72,6 +73,8 @@ class ReconstructFlags:
     """CPUs that Ray reserves for an actor."""
     limit: int | None = None
     """Take the first tables only; a later run without it keeps their shards."""
+    shards: str | None = None
+    """Take these tables only, by their place among all: 0..9 are the first ten."""
     max_error_share: float = 0.01
     """Share of undecodable rows above which the run counts as failed, after all is written."""
     replace: bool = False
@@ -87,6 +90,7 @@ class ReconstructFlags:
         for name in ("layers", "workers", "batch", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
+        check_range(self.shards)
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.worker_cpus <= 0:
@@ -110,14 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags = tyro.cli(ReconstructFlags, args=arguments, description=__doc__)
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
         splits, job = prepare(flags, model)
-        todo = unfinished(splits, flags.limit)
+        todo = unfinished(splits, flags.shards, flags.limit)
         if flags.dry_run:
             _show_cost(todo, model, job, flags.workers)
             return 0
+        may_grow = False
         if todo:
             flags = dataclasses.replace(flags, workers=min(flags.workers, len(todo)))
             may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
-            flags = dataclasses.replace(flags, workers=flags.actors.fitting(may_grow))
+            fitting = flags.actors.fitting(may_grow)
+            flags = flags if may_grow else dataclasses.replace(flags, workers=fitting)
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -128,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         persistently("making room", lambda: clear_folders(splits, todo))
         rows = sum(planned.rows for planned in todo)
-        outcomes = list(tracked(reconstruct(todo, job, flags.actors), rows, "image", lambda outcome: outcome.rows))
+        done = reconstruct(todo, job, flags.actors, may_grow=may_grow) if todo else ()
+        outcomes = list(tracked(done, rows, "image", lambda outcome: outcome.rows))
         return _report(splits, job, outcomes, flags, time.monotonic() - begin)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
@@ -162,25 +169,25 @@ def prepare(flags: ReconstructFlags, model: SPAE) -> tuple[list[PlannedSplit], R
     return splits, job
 
 
-def unfinished(splits: Sequence[PlannedSplit], limit: int | None) -> list[PlannedTar]:
-    """The shards to be written, those of the first tables only where there is a limit."""
-    shards = itertools.chain.from_iterable(split.shards for split in splits)
+def unfinished(splits: Sequence[PlannedSplit], shards: str | None, limit: int | None) -> list[PlannedTar]:
+    """The shards to be written, of those that are chosen."""
+    planned = list(itertools.chain.from_iterable(split.shards for split in splits))
     done = set[str]().union(*(split.done for split in splits))
-    return [planned for planned in itertools.islice(shards, limit) if planned.shard not in done]
+    return [tar for tar in chosen(planned, shards, limit) if tar.shard not in done]
 
 
 def reconstruct(
-    todo: Sequence[PlannedTar], job: ReconstructionJob, actors: ModelActors
+    todo: Sequence[PlannedTar], job: ReconstructionJob, actors: ModelActors, *, may_grow: bool
 ) -> Iterator[ReconstructedShard]:
     """Decode on the cluster; yields what became of each shard, in the order in which they finish."""
-    if not todo:
-        return
-    quiet_data()
     watch = FailureWatch("is not written")
-    rows = ray.data.from_items([dataclasses.asdict(planned) for planned in todo], override_num_blocks=len(todo))
-    outcomes = rows.map(ShardReconstructor, fn_constructor_args=[job], **actors.map_options)  # type: ignore[arg-type]
-    for row in outcomes.iter_rows():
-        outcome = ReconstructedShard(**row)
+    pool: ActorPool[PlannedTar, ReconstructedShard] = ActorPool(
+        lambda: actors.start(ShardReconstructor, job),
+        "reconstruct",
+        actors.pool_size(may_grow=may_grow),
+        failed=lambda planned, reason: ReconstructedShard(planned.shard, planned.rows, planned.rows, reason),
+    )
+    for outcome in pool.run(todo):
         watch.note(outcome.shard, outcome.reason)
         yield outcome
 
@@ -214,7 +221,7 @@ def _report(
         *(rows, rows - failed, failed, done, len(outcomes), seconds, (rows - failed) / seconds, flags.output),
     )
     names = {info.name for info in infos}
-    missing = [planned.shard for planned in unfinished(splits, flags.limit) if planned.shard not in names]
+    missing = [planned.shard for planned in unfinished(splits, flags.shards, flags.limit) if planned.shard not in names]
     if missing:
         logger.error("%d shards are not written: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))
     if too_many := errors > flags.max_error_share * (samples + errors):

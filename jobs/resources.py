@@ -9,7 +9,7 @@ from ray._private.state import state as cluster_state
 from ray.util import placement_group, remove_placement_group
 
 Device = Literal["cpu", "cuda"]
-GPU, CPU = "GPU", "CPU"
+GPU, CPU, MEMORY = "GPU", "CPU", "memory"
 
 logger = logging.getLogger(__name__)
 

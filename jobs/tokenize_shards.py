@@ -1,50 +1,46 @@
-"""Turn images into Parquet tables of words with Ray Data.
+"""Turn images into Parquet tables of words with Ray.
 
     python -m jobs.tokenize_shards --model runs/demo/model --input runs/demo/shards/test --output runs/demo/tokens
     python -m jobs.tokenize_shards --model digits --input photos/ --output tokens/
 
 A rerun skips what is done: tables by the same model from the same shards. Tasks that decode and actors that hold the
-model scale apart; one row between them is one shard.
+model scale apart; what passes between them is one shard.
 """
 
 import dataclasses
-import functools
 import logging
-import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ray
 import tyro
 
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
-from jobs.resources import CPU, ResourcesError
+from jobs.resources import ResourcesError
 from jobs.retries import persistently
-from jobs.tokens.actors import FailureWatch, ModelActors, quiet_data
+from jobs.tokens.actors import ModelActors
+from jobs.tokens.catalog import TableCatalog
+from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.classes import publish_classes
-from jobs.tokens.cost import log_cost
-from jobs.tokens.decoding import decode_row
-from jobs.tokens.encoding import ShardEncoder
+from jobs.tokens.cost import batch_cost, decoder_memory, encoder_memory, log_cost
 from jobs.tokens.job import TokenJob
-from jobs.tokens.messages import FailedShard, Outcome, TokenizedShard, from_row
-from jobs.tokens.plan import TokenPlan, footer_identity, make_plan, require_same_corpus, warn_of_mixture
-from jobs.tokens.reading import shard_to_json
-from spae.data.publishing import join, publish
-from spae.data.records import ERRORS_FOLDER
-from spae.data.sources import IMAGE_PATTERNS, Shard, find_shards
-from spae.data.token_table import (
-    LLM_IDS_COLUMN,
-    TEXT_COLUMN,
-    VOCABULARY_FILE,
-    find_token_tables,
-    publish_manifest,
+from jobs.tokens.plan import (
+    TokenPlan,
+    footer_identity,
+    make_plan,
+    refuse_mixture,
+    require_same_corpus,
+    warn_of_mixture,
 )
+from jobs.tokens.precision import Precision, check_precision
+from jobs.tokens.run import finish, gather, tokenize, with_agreement
+from jobs.tokens.usage import UsageWatch
+from spae.data.publishing import join, publish
+from spae.data.sources import IMAGE_PATTERNS, find_shards
+from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, each_token_table
 from spae.model import SPAE
-from spae.progress import tracked
 from spae.pyramid import check_layers
 
 logger = logging.getLogger(__name__)
@@ -67,6 +63,11 @@ class TokenizeFlags:
     """Pictures of every pass of the model; recorded in the tables."""
     device: Literal["cpu", "cuda"] = "cpu"
     """cuda reserves one GPU an actor; this process itself needs none."""
+    dtype: Precision = "float32"
+    """Of the encoder's products: tf32 and bfloat16 are faster on GPUs, and a few words come out otherwise. How many is
+    measured on the first shard, told and recorded."""
+    allow_mixture: bool = False
+    """Let tables of another --dtype, or of CPUs and GPUs, stand in one folder."""
     worker_cpus: float = 0.75
     """CPUs that Ray reserves for an actor; the rest of a machine is for decoding."""
     decoder_cpus: float = 0.25
@@ -89,7 +90,7 @@ class TokenizeFlags:
     """Write anew the tables of these shards that come from another model, or from these shards before they were
     rebuilt; those of another corpus are spared."""
     dry_run: bool = False
-    """Print the plan and an estimate of its cost, and write nothing."""
+    """Print the plan and an estimate of its cost, of a batch on the cluster where one is named, and write nothing."""
     ray_address: str | None = None
     """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
     wait_for_resources: float | None = None
@@ -99,8 +100,8 @@ class TokenizeFlags:
         for name in ("workers", "batch", "files", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
-        if self.shards is not None and not re.fullmatch(r"\d+\.\.\d+", self.shards):
-            raise ValueError(f"--shards {self.shards} must be two numbers such as 0..9, the first and the last one")
+        check_range(self.shards)
+        check_precision(self.dtype, self.device)
         if not self.input:
             raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
@@ -132,46 +133,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags = tyro.cli(TokenizeFlags, args=arguments, description=__doc__)
         model = SPAE.from_pretrained(flags.model)  # on a CPU: the GPUs may be elsewhere
-        plan, job = prepare(flags, model)
+        plan, job, tables = prepare(flags, model)
         if flags.dry_run:
-            log_cost(plan, model, job, flags.workers)
+            log_cost(plan, job, flags.workers, batch_cost(model, job, flags.actors, flags.ray_address))
             return 0
+        may_grow, actors = False, flags.actors
         if plan.todo:
-            flags = dataclasses.replace(flags, workers=min(flags.workers, len(plan.todo)))
-            may_grow = connect(flags.ray_address, num_cpus=flags.actors.local_cpus)
-            flags = dataclasses.replace(flags, workers=flags.actors.fitting(may_grow))
+            actors = dataclasses.replace(
+                actors,
+                workers=min(flags.workers, len(plan.todo)),
+                memory=encoder_memory(model, job),
+                memory_beside=decoder_memory(plan, job),
+            )
+            may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
+            fitting = actors.fitting(may_grow)
+            actors = actors if may_grow else dataclasses.replace(actors, workers=fitting)
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
     except (ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
-    begin = time.monotonic()
     try:
         words = model.vocabulary.words_parquet()
         persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
         persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
-        total = None if plan.uncounted else plan.samples
-        done = tracked(tokenize(plan, job, flags), total, "image", lambda outcome: outcome.shard.samples or 0)
-        outcomes = list(done)
-        return _report(plan, job, outcomes, flags.max_error_share, time.monotonic() - begin)
+        job = with_agreement(plan, job, actors)
+        outcomes = tokenize(plan, job, actors, may_grow=may_grow) if plan.todo else ()
+        counts = gather(outcomes, plan, tables, UsageWatch(job.batch))
+        return finish(plan, tables, job, counts, flags.max_error_share)
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
 
 
-def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
-    """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
+def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, TableCatalog]:
+    """What is to be done, what the workers need to know, and the tables so far; ValueError where it cannot be done."""
     if len(model.config.input_size) != 2:
         raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
     output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
     identity = footer_identity(model, layers, flags.columns, flags.words)
-    tables, shards = find_token_tables(output), _chosen_shards(flags)
+    found = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
+    shards, tables = chosen(found, flags.shards, flags.limit), TableCatalog()
+    for name, table in each_token_table(output):
+        tables.put(name, table)
     plan = make_plan(shards, tables, identity, replace=flags.replace)
     if flags.replace:
         require_same_corpus(shards, tables, output)
+    if not flags.allow_mixture:
+        refuse_mixture(tables, plan, flags.device, flags.dtype)
     warn_of_mixture(tables, flags.device, flags.batch)
     logger.info(
         "%s: %d shards to tokenize with %s%d samples; %d are done",
@@ -184,72 +196,13 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob]:
         input_size=model.config.input_size,
         batch=flags.batch,
         device=flags.device,
+        dtype=flags.dtype,
         layers=layers,
         text_layers=flags.words,
         llm_ids=flags.ids == "llm",
         decoder_cpus=flags.decoder_cpus,
     )
-    return plan, job
-
-
-def _chosen_shards(flags: TokenizeFlags) -> Sequence[Shard]:
-    shards = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
-    if flags.shards is not None:
-        first, last = map(int, flags.shards.split(".."))
-        if not (chosen := shards[first : last + 1]):
-            raise ValueError(f"--shards {flags.shards} takes none of the {len(shards)} shards, 0..{len(shards) - 1}")
-        shards = chosen
-    return shards[: flags.limit]
-
-
-def tokenize(plan: TokenPlan, job: TokenJob, flags: TokenizeFlags) -> Iterator[Outcome]:
-    """Decode and encode on the cluster; yields what became of each shard, in the order in which they finish."""
-    if not plan.todo:
-        return
-    quiet_data()
-    watch = FailureWatch("gets no table")
-    # Ray would start more processes than processors, 10 s each, and end them again: 3,000 pictures took 3 times as long
-    cpus = int(ray.cluster_resources().get(CPU, 1) / flags.workers)
-    job = dataclasses.replace(job, parts_at_once=max(1, min(job.parts_at_once, cpus)))
-    shards = [{"shard": shard_to_json(shard)} for shard in plan.todo]
-    rows = ray.data.from_items(shards, override_num_blocks=len(shards))
-    outcomes = rows.map(functools.partial(decode_row, job=job), num_cpus=flags.decoder_cpus).map(
-        ShardEncoder,  # type: ignore[arg-type]  # Ray makes the instance, one an actor
-        fn_constructor_args=[job],
-        **flags.actors.map_options,
-    )
-    for row in outcomes.iter_rows():
-        outcome: Outcome = from_row(row)
-        watch.note(outcome.shard.name, outcome.reason if isinstance(outcome, FailedShard) else "")
-        yield outcome
-
-
-def _report(plan: TokenPlan, job: TokenJob, outcomes: Sequence[Outcome], max_error_share: float, seconds: float) -> int:
-    """Write the manifest from the tables as they stand, print the counts, judge."""
-    found = persistently("reading the tables' footers", lambda: find_token_tables(job.output))
-    persistently("publishing the manifest", lambda: publish_manifest(job.output, found))
-    warn_of_mixture(found)
-    footers = {name: table.footer for name, table in found.items() if table.footer is not None}
-    missing = [shard.name for shard in plan.todo if shard.name not in footers]
-    of_run = [footers[shard.name] for shard in (*plan.done, *plan.todo) if shard.name in footers]
-    samples, errors = (sum(getattr(footer, name) for footer in of_run) for name in ("samples", "errors"))
-    skipped = sum(footers[shard.name].samples for shard in plan.done)
-    read = sum(one.shard.samples or 0 for one in outcomes)
-    failed = read - sum((one.shard.samples or 0) - one.errors for one in outcomes if isinstance(one, TokenizedShard))
-    logger.info(
-        "in %d, out %d, failed %d; skipped %d that were done; %d shards in %.1f s, %.0f images/s: %s",
-        *(read, read - failed, failed, skipped),
-        *(len(plan.todo) - len(missing), seconds, (read - failed) / seconds, job.output),
-    )
-    if missing:
-        logger.error("%d shards have no table: %s; mend them and rerun", len(missing), ", ".join(missing[:10]))
-    if errors > max_error_share * samples:
-        logger.error(
-            "%d of %d samples cannot be decoded, over --max-error-share %g; see %s/%s",
-            *(errors, samples, max_error_share, job.output, ERRORS_FOLDER),
-        )
-        return 1
-    return 1 if missing else 0
+    return plan, job, tables
 
 
 if __name__ == "__main__":

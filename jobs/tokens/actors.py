@@ -8,9 +8,11 @@ from typing import Any
 
 import ray
 import torch
+from ray.actor import ActorHandle
 
-from jobs.resources import CPU, GPU, Device, ResourcesError, wait_for_room
+from jobs.resources import CPU, GPU, MEMORY, Device, ResourcesError, wait_for_room
 from jobs.retries import persistently
+from jobs.tokens.pool import PoolSize
 from spae.model import SPAE
 
 FAILURES_IN_A_ROW = 32
@@ -29,6 +31,10 @@ class ModelActors:
     """Of an actor."""
     cpus_beside: float = 0
     """Of a task that works beside the actors; without room for one all would wait for ever."""
+    memory: int = 0
+    """Bytes of an actor."""
+    memory_beside: int = 0
+    """Bytes of a task beside them."""
     device: Device
     wait_for_resources: float | None = None
 
@@ -44,7 +50,7 @@ class ModelActors:
         """
         fitting, patience = self._room(), self.wait_for_resources
         if fitting < self.workers and (fitting < 1 or patience is not None):
-            each = {CPU: self.cpus, GPU: int(self.device == "cuda")}
+            each = {CPU: self.cpus, GPU: int(self.device == "cuda"), MEMORY: self.memory}
             try:
                 wait_for_room(self.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
             except (ResourcesError, ValueError):
@@ -55,19 +61,32 @@ class ModelActors:
             logger.warning("the cluster has room for %d of %d workers", fitting, self.workers)
         return min(fitting, self.workers)
 
+    def pool_size(self, *, may_grow: bool) -> PoolSize:
+        """All actors from the beginning, or where the cluster may grow one, and more as they are wanted."""
+        least = 1 if may_grow else self.workers
+        return PoolSize(least=least, most=self.workers, actor_cpus=self.cpus, task_cpus=self.cpus_beside)
+
+    def start(self, actor: type, job: object, calls: int = 1) -> ActorHandle:
+        """One of these actors, of a class that takes a job and so many calls at once."""
+        options: dict[str, Any] = {"max_concurrency": calls, **self.resources}
+        handle: Any = ray.remote(**options)(actor).remote(job)
+        return handle
+
     @property
-    def map_options(self) -> dict[str, Any]:
-        """These actors, as Ray Data's `map` takes them."""
+    def resources(self) -> dict[str, Any]:
+        """What Ray reserves for one."""
         return {
-            "compute": ray.data.ActorPoolStrategy(size=self.workers),
             "num_cpus": self.cpus,
             "num_gpus": 1 if self.device == "cuda" else None,
+            "memory": self.memory or None,
         }
 
     def _room(self) -> int:
         """How many workers the cluster, as it is now, has room for."""
         resources = ray.cluster_resources()
         fitting = int((resources.get(CPU, 0) - self.cpus_beside) / self.cpus + 1e-9)
+        if self.memory:
+            fitting = min(fitting, int((resources.get(MEMORY, 0) - self.memory_beside) / self.memory))
         return min(fitting, int(resources.get(GPU, 0))) if self.device == "cuda" else fitting
 
 
@@ -88,13 +107,6 @@ class FailureWatch:
             logger.error("%s %s: %s", shard, self._consequence, reason)
         if self._failures == FAILURES_IN_A_ROW:
             raise RuntimeError(f"{self._failures} shards in a row have failed, the last by: {reason}")
-
-
-def quiet_data() -> None:
-    """Keep Ray Data from drawing bars of its own, and from saying that they are off."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def load_for_actor(model: str, fingerprint: str, device: str) -> SPAE:

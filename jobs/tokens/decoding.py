@@ -1,6 +1,6 @@
 """Decoding a shard, on any CPU of the cluster.
 
-One row is one shard all the way, so that batches never cross a shard and a table is written by one process.
+A shard is one all the way, so that batches never cross a shard and a table is written by one process.
 """
 
 import itertools
@@ -13,16 +13,12 @@ import ray
 
 from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
-from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard, Row, to_row
-from jobs.tokens.reading import read_shard, shard_from_json
+from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard
+from jobs.tokens.reading import read_shard
+from jobs.tokens.usage import peak_memory
 from spae.data.sources import Shard, SourceShard
 from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
-
-
-def decode_row(row: Row, job: TokenJob) -> Row:
-    """The same for Ray: a row of a shard in, one of what decoding tells out."""
-    return to_row(decode_shard(shard_from_json(row["shard"]), job))
 
 
 def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
@@ -32,11 +28,18 @@ def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
         if isinstance(shard, SourceShard):
             shard = persistently(reading, shard.counted)
         if shard.samples is None or shard.samples * _picture_bytes(job) > job.block_bytes:
-            return LargeShard(shard)
+            return LargeShard(shard, peak_memory())
         pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size))
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
-    return DecodedShard(shard, pictures)
+    return DecodedShard(shard, pictures, peak_memory())
+
+
+def decoded_bytes(shard: Shard, job: TokenJob) -> int:
+    """What a shard takes between processes, or at most."""
+    if shard.samples is None:
+        return job.block_bytes
+    return min(job.block_bytes, shard.samples * _picture_bytes(job))
 
 
 def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:

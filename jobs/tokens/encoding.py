@@ -1,7 +1,10 @@
 """Encoding a decoded shard where the model is, and publishing its table."""
 
 import dataclasses
-import json
+import math
+import threading
+import time
+import uuid
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
 from jobs.tokens.columns import optional_columns
+from jobs.tokens.dead_letters import publish_dead_letters
 from jobs.tokens.decoding import decode_parts
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
@@ -17,30 +21,32 @@ from jobs.tokens.messages import (
     FailedShard,
     LargeShard,
     Outcome,
-    Row,
     TokenizedShard,
-    from_row,
-    to_row,
 )
+from jobs.tokens.precision import computing_in
+from jobs.tokens.usage import Usage, peak_memory
 from spae import __version__
-from spae.data.publishing import delete, join, publish
-from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import Shard, SourceShard
-from spae.data.token_table import TokenRows, TokenTableFooter, token_table_url, write_token_table
-from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches, join_pyramids
-from spae.pyramid import TokenPyramid
+from spae.data.token_table import (
+    TokenRows,
+    TokenTableFooter,
+    find_token_table,
+    token_table_url,
+    write_token_table,
+)
+from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches
 
 
 class ShardEncoder:
-    """An actor that holds the model: pictures of a shard in, its table published, what became of it out."""
+    """An actor that holds the model: pictures of a shard in, its table published, what became of it out.
+
+    Two calls may be under way: while the tables of one shard are published the next one is encoded.
+    """
 
     def __init__(self, job: TokenJob) -> None:
         self.job = job
         self.model = load_for_actor(job.model, job.model_fingerprint, job.device)
-
-    def __call__(self, row: Row) -> Row:
-        """The same as `tokenize`, for Ray."""
-        return to_row(self.tokenize(from_row(row)))
+        self._computing, self._fastest, self._name = threading.Lock(), 0.0, uuid.uuid4().hex
 
     def tokenize(self, decoding: Decoding) -> Outcome:
         """Encode a shard and publish dead letters and table."""
@@ -48,28 +54,35 @@ class ShardEncoder:
             return decoding
         shard = decoding.shard
         try:
-            rows, errors = persistently(f"encoding {shard.name}", lambda: self._encode(decoding))
-            persistently(f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors))
+            with self._computing:
+                rows, errors = persistently(f"encoding {shard.name}", lambda: self._encode(decoding))
+            footer, size = persistently(
+                f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors)
+            )
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):
             shard = dataclasses.replace(shard, samples=len(rows.keys) + len(errors), entries=())
-        return TokenizedShard(shard, len(errors))
+        usage = Usage(self._name, self._fastest, peak_memory(), decoding.peak_memory)
+        return TokenizedShard(shard, footer, size, usage)
 
     def _encode(self, decoding: DecodedShard | LargeShard) -> tuple[TokenRows, list[Undecodable]]:
         keys: list[str] = []
         labels: list[int | None] = []
         errors: list[Undecodable] = []
-        pyramids: list[TokenPyramid] = []
+        parts = [tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])]
         for part in self._parts(decoding):
             keys += part.keys
             labels += part.labels
             errors += part.errors
             if part.keys:
-                pyramids.append(encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers))
-        layers = tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])
-        if pyramids:
-            layers = join_pyramids(pyramids).to_arrays()
+                begin = time.monotonic()
+                with computing_in(self.job.dtype, self.job.device):
+                    pyramid = encode_in_batches(self.model, part.pixels, self.job.batch, self.job.layers)
+                parts.append(pyramid.to_arrays())
+                seconds = (time.monotonic() - begin) / math.ceil(len(part.keys) / self.job.batch)
+                self._fastest = min(seconds, self._fastest or seconds)
+        layers = tuple(np.concatenate(ids) for ids in zip(*parts, strict=True))
         rows = TokenRows(tuple(keys), tuple(labels), layers)
         return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors
 
@@ -79,10 +92,15 @@ class ShardEncoder:
             return
         yield from decode_parts(decoding.shard, self.job)
 
-    def _publish(self, shard: Shard, rows: TokenRows, errors: list[Undecodable]) -> None:
-        publish_errors(self.job.output, shard, errors)
+    def _publish(self, shard: Shard, rows: TokenRows, errors: list[Undecodable]) -> tuple[TokenTableFooter, int]:
+        """The footer and bytes of the table as it stands: what a worker believes that it wrote decides nothing."""
         footer = self._footer(shard, rows, len(errors))
+        publish_dead_letters(self.job.output, shard, errors, footer)
         write_token_table(token_table_url(self.job.output, shard.name), rows, footer)
+        table = find_token_table(self.job.output, shard.name)
+        if table.footer != footer:
+            raise OSError(f"{token_table_url(self.job.output, shard.name)} is not what was written: {table.problem}")
+        return footer, table.bytes
 
     def _footer(self, shard: Shard, rows: TokenRows, errors: int) -> TokenTableFooter:
         return TokenTableFooter(
@@ -97,17 +115,8 @@ class ShardEncoder:
             samples=len(rows.keys) + errors,
             errors=errors,
             device=self.model.device_name,
-            dtype=str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            dtype=self.job.dtype,
             batch=self.job.batch,
             code_version=__version__,
+            agreement=self.job.agreement,
         )
-
-
-def publish_errors(output: str, shard: Shard, errors: list[Undecodable]) -> None:
-    """Write a shard's dead letters; the file of an earlier attempt goes where there are none."""
-    url = join(output, ERRORS_FOLDER, f"{shard.name}.jsonl")
-    if not errors:
-        delete(url)
-        return
-    rows = [json.dumps({**dataclasses.asdict(error), "source": shard.url}, ensure_ascii=False) for error in errors]
-    publish(url, ("\n".join(rows) + "\n").encode())

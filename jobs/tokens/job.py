@@ -1,6 +1,7 @@
 """What the workers of a tokenizing run need to know."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,10 @@ class TokenJob:
     """First layers whose words are stored as text too; 0 for none."""
     llm_ids: bool = False
     """Whether the language model's own ids are stored too."""
+    dtype: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """In which the networks compute."""
+    agreement: float | None = None
+    """Share of the words that are float32's, where that is not 1 by definition."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28

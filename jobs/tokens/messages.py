@@ -1,21 +1,11 @@
-"""What decoding tells encoding, and encoding the driver: of one shard each.
+"""What decoding tells encoding, and encoding the driver: of one shard each."""
 
-Ray carries them as rows. Every row of a kind has the same columns, and all but the pixels stands in one of them as
-JSON: a column of lists would change its Arrow type from shard to shard.
-"""
+from dataclasses import dataclass, field
 
-import dataclasses
-import json
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-
-from jobs.tokens.reading import shard_from_json, shard_to_json
+from jobs.tokens.usage import Usage
 from spae.data.sources import Shard
-from spae.evaluation.pictures import DecodedPictures, Undecodable
-
-Row = dict[str, Any]
+from spae.data.token_table import TokenTableFooter
+from spae.evaluation.pictures import DecodedPictures
 
 
 @dataclass(frozen=True)
@@ -24,6 +14,8 @@ class DecodedShard:
 
     shard: Shard
     pictures: DecodedPictures
+    peak_memory: int = field(default=0, compare=False)
+    """Bytes that the process which decoded it has taken at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +23,7 @@ class LargeShard:
     """A shard whose pictures are too many to pass between processes: they are decoded part by part."""
 
     shard: Shard
+    peak_memory: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,36 +36,18 @@ class FailedShard:
 
 @dataclass(frozen=True)
 class TokenizedShard:
-    """A shard whose table is published, and how many of its samples are not in it."""
+    """A shard whose table is published: what its footer says there, its bytes, what making it took."""
 
     shard: Shard
-    errors: int
+    footer: TokenTableFooter
+    bytes: int
+    usage: Usage
+
+    @property
+    def errors(self) -> int:
+        """Samples that are not in the table."""
+        return self.footer.errors
 
 
 Decoding = DecodedShard | LargeShard | FailedShard
 Outcome = TokenizedShard | FailedShard
-
-_NO_PIXELS = np.empty((0, 1, 1, 3), np.uint8)
-_KINDS = {kind.__name__: kind for kind in (DecodedShard, LargeShard, FailedShard, TokenizedShard)}
-
-
-def to_row(message: Decoding | Outcome) -> Row:
-    """A message as a row of Ray: its kind, its values as JSON, its pixels."""
-    pixels = _NO_PIXELS
-    if isinstance(message, DecodedShard):  # asdict would copy the pixels, and JSON has none
-        pixels = message.pictures.pixels
-        message = DecodedShard(message.shard, dataclasses.replace(message.pictures, pixels=_NO_PIXELS))
-    parts = {**dataclasses.asdict(message), "shard": shard_to_json(message.shard)}
-    values = json.dumps(parts, default=np.ndarray.tolist)
-    return {"kind": type(message).__name__, "values": values, "pixels": pixels}
-
-
-def from_row(row: Row) -> Any:
-    """Undo `to_row`."""
-    values = json.loads(row["values"])
-    values["shard"] = shard_from_json(values["shard"])
-    if pictures := values.get("pictures"):
-        errors = tuple(Undecodable(**error) for error in pictures["errors"])
-        keys, labels = tuple(pictures["keys"]), tuple(pictures["labels"])
-        values["pictures"] = DecodedPictures(keys, labels, np.asarray(row["pixels"]), errors)
-    return _KINDS[row["kind"]](**values)

@@ -20,6 +20,8 @@ class TokenPlan:
 
     todo: tuple[Shard, ...]
     done: tuple[Shard, ...]
+    first: Shard | None = None
+    """The first of both, in the order of the input; None where there are none."""
 
     @property
     def samples(self) -> int:
@@ -74,6 +76,7 @@ def make_plan(
     return TokenPlan(
         todo=tuple(shard for shard in shards if shard.name not in done),
         done=tuple(shard for shard in shards if shard.name in done),
+        first=shards[0] if shards else None,
     )
 
 
@@ -112,6 +115,21 @@ def _conflict(table: FoundTokenTable, expected: Mapping[str, Any]) -> str:
         if found != value:
             return f"has {name} {found}, and this run has {value}"
     return ""
+
+
+def refuse_mixture(tables: Mapping[str, FoundTokenTable], plan: TokenPlan, device: str, dtype: str) -> None:
+    """ValueError where tables that stay were made on another kind of device, or in another precision."""
+    replaced = {shard.name for shard in plan.todo}
+    asked = ("cpu" if device == "cpu" else "a GPU", dtype)
+    for name, table in tables.items():
+        if table.footer is None or name in replaced:
+            continue
+        made = ("cpu" if table.footer.device == "cpu" else "a GPU", table.footer.dtype)
+        if made != asked:
+            raise ValueError(
+                f"{name}.parquet was made on {made[0]} in {made[1]}, and this run is on {asked[0]} in {asked[1]}: a "
+                "few words differ; give another --output, the same --device and --dtype, or --allow-mixture"
+            )
 
 
 def warn_of_mixture(tables: Mapping[str, FoundTokenTable], device: str | None = None, batch: int | None = None) -> None:

@@ -1,7 +1,5 @@
 """The samples of a shard, whoever made it."""
 
-import dataclasses
-import json
 from collections.abc import Iterator
 
 from spae.data.media import DEFAULT_LIMITS, MediaError
@@ -26,14 +24,3 @@ def read_shard(shard: Shard) -> Iterator[Sample | Undecodable]:
 def shard_keys(shard: Shard) -> set[str]:
     """Key of each sample."""
     return shard.keys() if isinstance(shard, SourceShard) else {sample.key for sample in read_samples(shard.url)}
-
-
-def shard_to_json(shard: Shard) -> str:
-    """A shard as text for Ray: rows of two kinds would have columns of two types."""
-    return json.dumps(dataclasses.asdict(shard))
-
-
-def shard_from_json(text: str) -> Shard:
-    """Undo `shard_to_json`."""
-    values = json.loads(text)
-    return SourceShard.from_json(values) if "kind" in values else ShardInfo(**values)

@@ -112,10 +112,6 @@ class ShardReconstructor:
         self.model = load_for_actor(job.model, job.model_fingerprint, job.device)
         self._names = {row.label: row for row in job.classes}
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The same as `reconstruct`, for Ray."""
-        return dataclasses.asdict(self.reconstruct(PlannedTar(**row)))
-
     def reconstruct(self, planned: PlannedTar) -> ReconstructedShard:
         """Decode a table and publish tar, dead letters and last the sidecar that marks the shard as finished."""
         try:

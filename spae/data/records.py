@@ -56,7 +56,7 @@ class ClassName:
     wnid: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardInfo:
     """One finished shard: its tar's URL, how many samples it holds and how many inputs it lost, size and checksum."""
 

@@ -5,9 +5,11 @@ by footers alone, never by what a worker reports. Works without torch: `TokenPyr
 """
 
 import dataclasses
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spae.config import Grid
-from spae.data.publishing import join, list_files, publish, publishing
+from spae.data.publishing import join, list_files, publishing
 from spae.data.records import CLASSES_FILE, ShardInfo
 
 SCHEMA_VERSION = 1
@@ -30,7 +32,7 @@ TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
 _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
 _MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
-_ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
+_ADDED = ("layers", "columns", "text_layers", "agreement")  # which tables of earlier versions lack
 _SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
 
 
@@ -60,6 +62,8 @@ class TokenTableFooter:
     batch: int
     """Pictures of every pass of the model, the last one filled up."""
     code_version: str
+    agreement: float | None = None
+    """Share of the words that are float32's, measured on the first shard; None where `dtype` is float32."""
 
     @property
     def rows(self) -> int:
@@ -68,7 +72,7 @@ class TokenTableFooter:
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""
-        values = dataclasses.asdict(self)
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         return {
             f"{_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
         }
@@ -165,14 +169,30 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
 
 def find_token_tables(folder: str) -> dict[str, FoundTokenTable]:
     """Every table in a folder by shard name: one listing, footers read in parallel."""
-    files = list_files(folder)
-    names = [name for name in files if name.endswith(".parquet") and name not in (VOCABULARY_FILE, CLASSES_FILE)]
+    return dict(each_token_table(folder))
 
-    def find(name: str) -> FoundTokenTable:
-        return _find(join(folder, name), files[name])
 
+def each_token_table(
+    folder: str, known: Callable[[str, int], bool] = lambda shard, size: False
+) -> Iterator[tuple[str, FoundTokenTable]]:
+    """The same one after the other, but for those of which shard name and bytes are known: no footer is read twice."""
+    files = {name.removesuffix(".parquet"): size for name, size in list_files(folder).items() if _is_table(name)}
+    shards = (shard for shard, size in files.items() if not known(shard, size))
     with ThreadPoolExecutor(_SIMULTANEOUS_READS) as pool:
-        return {name.removesuffix(".parquet"): table for name, table in zip(names, pool.map(find, names), strict=True)}
+        while part := list(itertools.islice(shards, 32 * _SIMULTANEOUS_READS)):
+            found = pool.map(lambda shard: _find(token_table_url(folder, shard), files[shard]), part)
+            yield from zip(part, found, strict=True)
+
+
+def _is_table(name: str) -> bool:
+    return name.endswith(".parquet") and name not in (VOCABULARY_FILE, CLASSES_FILE)
+
+
+def find_token_table(folder: str, shard: str) -> FoundTokenTable:
+    """The table of a shard as it stands; FileNotFoundError where there is none."""
+    url = token_table_url(folder, shard)
+    file_system, path = fsspec.url_to_fs(url)
+    return _find(url, file_system.size(path))
 
 
 def _find(url: str, size: int) -> FoundTokenTable:
@@ -229,15 +249,24 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
 
 
 def publish_manifest(folder: str, tables: Mapping[str, FoundTokenTable]) -> None:
-    """Put manifest.json beside the tables: what they say of themselves, and their sums."""
+    """Put manifest.json beside the tables: what they say of themselves and their sums, one in memory at a time."""
     shared: dict[str, Any] = {}
-    rows = []
-    for name, table in sorted(tables.items()):
-        if table.footer is None:
-            continue
-        values = dataclasses.asdict(table.footer)
-        shared = {key: values.pop(key) for key in _SHARED}
-        rows.append({"url": f"{name}.parquet", "bytes": table.bytes, "rows": table.footer.rows, **values})
-    sums = {key: sum(row[key] for row in rows) for key in ("samples", "errors", "rows", "bytes")}
-    manifest = {**shared, "vocabulary": VOCABULARY_FILE, **sums, "tables": rows}
-    publish(join(folder, MANIFEST_FILE), json.dumps(manifest, indent=1).encode() + b"\n")
+    sums = dict.fromkeys(("samples", "errors", "rows", "bytes"), 0)
+    for row in _manifest_rows(tables):
+        shared = {key: row[key] for key in _SHARED}
+        sums = {key: total + row[key] for key, total in sums.items()}
+    head = json.dumps({**shared, "vocabulary": VOCABULARY_FILE, **sums, "tables": []}, indent=1)
+    with publishing(join(folder, MANIFEST_FILE)) as file:
+        file.write(head.removesuffix("]\n}").encode())
+        for number, row in enumerate(_manifest_rows(tables)):
+            own = {key: value for key, value in row.items() if key not in _SHARED}
+            file.write(f"{',' if number else ''}\n{textwrap.indent(json.dumps(own, indent=1), '  ')}".encode())
+        file.write(b"\n ]\n}\n" if sums["bytes"] else b"]\n}\n")
+
+
+def _manifest_rows(tables: Mapping[str, FoundTokenTable]) -> Iterator[dict[str, Any]]:
+    for name in sorted(tables):
+        table = tables[name]
+        if table.footer is not None:
+            of_file = {"url": f"{name}.parquet", "bytes": table.bytes, "rows": table.footer.rows}
+            yield {**of_file, **dataclasses.asdict(table.footer)}

@@ -71,12 +71,12 @@ def head_node(python, environment, **options):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def submit(environment, python, *command):
-    """Submit one of our commands with the checkout; its exit status and what was printed."""
+def submit(environment, python, *command, folder=ROOT):
+    """Submit one of our commands with the checkout, from a folder; its exit status and what was printed."""
     submitted = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}  # a job has its own
-    job = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
+    job = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(ROOT)]
     job += ["--address", environment["RAY_API_SERVER_ADDRESS"], "--", python, "-m", *command]
-    done = subprocess.run(job, cwd=ROOT, env=submitted, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(job, cwd=folder, env=submitted, capture_output=True, text=True, timeout=400)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -104,11 +104,15 @@ def test_the_export_loads(model):
     assert loaded.encode(torch.zeros(2, 3, 32, 32)).grids == loaded.config.grids
 
 
-def test_a_submitted_tokenizing_job(folder, model, cluster_environment):
-    flags = ("--model", str(model), "--output", f"{folder}/tokens", "--workers", "2")
-    status, printed = submit(
-        cluster_environment, sys.executable, "jobs.tokenize_shards", *flags, "--input", f"{folder}/train"
-    )
+def test_a_submitted_tokenizing_job(folder, model, cluster_environment, tmp_path):
+    """From another folder; the estimate is of the cluster."""
+    flags = ("--model", str(model), "--output", f"{folder}/tokens", "--workers", "2", "--input", f"{folder}/train")
+    command = (cluster_environment, sys.executable, "jobs.tokenize_shards", *flags)
+    status, printed = submit(*command, "--dry-run", folder=tmp_path)
+    assert status == 0, printed
+    assert re.search(r"\d+ images/s on cpu of the cluster, .* worker hours", printed)
+    assert not (folder / "tokens").exists()
+    status, printed = submit(*command, folder=tmp_path)
     assert status == 0, printed
     assert pq.read_table(folder / "tokens/train-000000.parquet").num_rows == 40
 

@@ -101,11 +101,22 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(model, tokens, tmp_path, ca
     caplog.set_level(logging.INFO)
     assert _run(model, tokens, tmp_path, "--dry-run", "--limit", "2") == 0
     assert "2 shards with 14 pictures to write" in caplog.text
+    assert _run(model, tokens, tmp_path, "--dry-run", "--shards", "1..1") == 0
+    assert "1 shards with " in caplog.text
     assert not (tmp_path / "test").exists()
 
 
 @pytest.mark.parametrize(
-    "flags", [["--layers", "0"], ["--layers", "5"], ["--worker-cpus", "0"], ["--wrokers", "2"], ["--tokens", "nowhere"]]
+    "flags",
+    [
+        ["--layers", "0"],
+        ["--layers", "5"],
+        ["--worker-cpus", "0"],
+        ["--shards", "5..6"],
+        ["--shards", "1"],
+        ["--wrokers", "2"],
+        ["--tokens", "nowhere"],
+    ],
 )
 def test_unusable_arguments_end_with_2(model, tokens, tmp_path, flags):
     try:

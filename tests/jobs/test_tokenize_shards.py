@@ -1,12 +1,7 @@
 import dataclasses
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -23,6 +18,7 @@ from jobs.cluster import connect
 from jobs.tokenize_shards import TokenizeFlags
 from jobs.tokens import actors
 from jobs.tokens.messages import TokenizedShard
+from jobs.tokens.run import tokenize
 from spae.data.publishing import TEMPORARY_MARK
 from spae.data.records import load_index
 from spae.data.token_table import find_token_tables, read_token_table, token_schema
@@ -132,9 +128,9 @@ def test_rows_are_the_samples_in_tar_order_with_their_labels(tables):
 
 def test_a_sample_that_cannot_be_decoded_is_a_dead_letter(tables, split):
     (file,) = (tables / "errors").iterdir()
-    (row,) = [json.loads(line) for line in file.read_text().splitlines()]
+    (row,) = pq.read_table(file).to_pylist()
     key = samples(5, 1)[BAD][0]
-    assert file.name == "test-000001.jsonl"
+    assert file.name == "test-000001.parquet"
     assert (row["key"], row["reason"], row["source"]) == (key, "no image", f"{split}/test-000001.tar")
     assert key not in _words(tables)
 
@@ -242,9 +238,9 @@ def test_what_is_done_is_kept_and_a_cut_tar_is_named(model, split, cluster, tmp_
 
 def test_large_shards_are_decoded_in_parts_by_tasks_into_the_same_tables(tables, model, split, cluster, tmp_path):
     flags = TokenizeFlags(model=model, input=(split,), output=str(tmp_path), batch=4, workers=2)
-    plan, job = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
+    plan, job, _ = tokenize_shards.prepare(flags, SPAE.from_pretrained(model))
     small = dataclasses.replace(job, block_bytes=4 * 16 * 16 * 3)  # a batch
-    outcomes = list(tokenize_shards.tokenize(plan, small, flags))
+    outcomes = list(tokenize(plan, small, flags.actors))
     assert sorted((outcome.shard.name, outcome.errors) for outcome in outcomes) == [
         ("test-000000", 0),
         ("test-000001", 1),
@@ -270,6 +266,18 @@ def test_a_folder_of_photographs_and_others_tars_need_no_other_flag(model, clust
     assert "in 0, out 0, failed 0; skipped 8 that were done" in caplog.text
 
 
+def test_bfloat16_is_told_recorded_and_not_mixed_unawares(model, split, cluster, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(model, split, tmp_path, "--dtype", "bfloat16", "--limit", "1") == 0
+    assert re.search(r"test-000000: \d\d\.\d{3}% of the words in bfloat16 are float32's", caplog.text)
+    footer = find_token_tables(str(tmp_path))["test-000000"].footer
+    assert footer.dtype == "bfloat16"
+    assert 0.8 < footer.agreement < 1
+    assert _run(model, split, tmp_path) == 2
+    assert "test-000000.parquet was made on cpu in bfloat16, and this run is on cpu in float32" in caplog.text
+    assert _run(model, split, tmp_path, "--allow-mixture", "--dry-run") == 0
+
+
 def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monkeypatch):
     monkeypatch.setattr(actors, "FAILURES_IN_A_ROW", 2)
     split = write_split(tmp_path / "split", [samples(2, seed) for seed in range(4)])
@@ -281,111 +289,5 @@ def test_shards_that_all_fail_end_the_run(model, tmp_path, cluster, caplog, monk
 
 def test_gpus_that_the_cluster_lacks_are_named_and_this_process_needs_none(model, split, cluster, tmp_path, caplog):
     assert _run(model, split, tmp_path / "tokens", "--device", "cuda") == 2
-    assert re.search(r"the cluster has .*'GPU': 0\}, too little for 1 workers of 0.75 CPU, 1 GPU each", caplog.text)
+    assert re.search(r"the cluster has .*'GPU': 0, .*too little for 1 workers of 0.75 CPU, 1 GPU, ", caplog.text)
     assert not (tmp_path / "tokens").exists()
-
-
-def test_a_relative_output_is_refused_in_a_submitted_job(model, split, monkeypatch, caplog):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert _run(model, split, "runs/tokens") == 2
-    assert "--output runs/tokens is relative" in caplog.text
-
-
-def test_a_pilot_takes_the_first_shards(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    tokenize_shard(token_job(model, tmp_path), load_index(split).shards[0])
-    assert _run(model, split, tmp_path, "--limit", "1") == 0
-    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
-    assert json.loads((tmp_path / "manifest.json").read_text())["samples"] == 9
-
-
-@pytest.mark.parametrize(
-    ("flags", "taken"),
-    [(["--shards", "1..2"], 12), (["--shards", "1..9", "--limit", "1"], 5), (["--shards", "0..0"], 9)],
-)
-def test_some_of_the_shards_can_be_taken(model, split, tmp_path, caplog, flags, taken):
-    caplog.set_level(logging.INFO)
-    assert _run(model, split, tmp_path / "tokens", "--dry-run", *flags) == 0
-    assert f"shards to tokenize with {taken} samples" in caplog.text
-
-
-@pytest.mark.parametrize("chosen", ["3..4", "2..1"])
-def test_shards_that_are_not_there_are_named(model, split, tmp_path, caplog, chosen):
-    assert _run(model, split, tmp_path / "tokens", "--shards", chosen) == 2
-    assert f"--shards {chosen} takes none of the 3 shards, 0..2" in caplog.text
-
-
-def test_optional_columns_and_layers_are_part_of_what_is_done(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    job = dataclasses.replace(token_job(model, tmp_path, layers=2), text_layers=1, llm_ids=True)
-    tokenize_shard(job, load_index(split).shards[0])
-    flags = ["--limit", "1", "--layers", "2", "--words", "1", "--ids", "llm"]
-    assert _run(model, split, tmp_path, *flags) == 0
-    assert "in 0, out 0, failed 0; skipped 9" in caplog.text
-    assert json.loads((tmp_path / "manifest.json").read_text())["columns"] == ["text", "llm_ids"]
-    for fewer in (flags[:4], flags[:6], flags[:2]):
-        assert _run(model, split, tmp_path, *fewer) == 2
-    assert "has layers 2, and this run has 4" in caplog.text
-
-
-def test_a_dry_run_shows_the_plan_and_writes_nothing(model, split, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    assert _run(model, split, tmp_path / "tokens", "--dry-run") == 0
-    assert "3 shards to tokenize with 21 samples; 0 are done" in caplog.text
-    assert "worker hours" in caplog.text
-    assert not (tmp_path / "tokens").exists()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--workers", "0"],
-        ["--max-error-share", "2"],
-        ["--shards", "1"],
-        ["--words", "5"],
-        ["--layers", "2", "--words", "3"],
-        ["--layers", "0"],
-        ["--worker-cpus", "0"],
-        ["--wrokers", "2"],
-        ["--input", "nowhere"],
-    ],
-)
-def test_unusable_arguments_end_with_2(model, split, tmp_path, flags):
-    try:
-        status = _run(model, split, tmp_path, *flags)
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-
-
-@pytest.mark.slow
-def test_a_killed_run_is_continued(model, tmp_path, cluster_environment):
-    split = write_split(tmp_path / "split", [samples(40, seed) for seed in range(40)])
-    output = tmp_path / "tokens"
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.tokenize_shards",
-        "--model",
-        model,
-        "--input",
-        split,
-        "--output",
-        str(output),
-    ]
-    process = subprocess.Popen(command, env=cluster_environment, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while len(_times(output)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(5)  # what was under way when the driver died may still be published
-    before = _times(output)
-    assert 3 <= len(before) < 40, "the kill came too late to show anything"
-    done = subprocess.run(command, env=cluster_environment, capture_output=True, text=True, check=True)
-    after = _times(output)
-    assert {name: after[name] for name in before} == before
-    assert len(after) == 40
-    assert f"skipped {40 * len(before)} that were done" in done.stderr
-    manifest = json.loads((output / "manifest.json").read_text())
-    assert (manifest["rows"], len(manifest["tables"])) == (1600, 40)

@@ -2,13 +2,16 @@
 
 import http.client
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class UnsteadyProxy:
     """Passes requests on to a port of this machine; every `period`-th whose path holds `part` is answered with 503.
 
-    `status` is another answer: Google's library itself tries again after a 503, for half a minute, and not after a 409.
+    `status` is another answer: Google's library itself tries again after a 503, for half a minute, and not after a 409;
+    0 is none, the connection is cut. `gate` is called with "before" and "after" a request is passed on and its body,
+    and may keep it waiting.
     """
 
     def __init__(self, target: int) -> None:
@@ -16,6 +19,7 @@ class UnsteadyProxy:
         self.period = 0
         self.status = 503
         self.part = ""
+        self.gate: Callable[[str, bytes], None] = lambda moment, body: None
         self.requests = 0
         self.refused: list[str] = []
         self._lock = threading.Lock()
@@ -48,7 +52,11 @@ class UnsteadyProxy:
 
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                proxy.gate("before", body)
                 if proxy.refuses(self.command, self.path):
+                    if not proxy.status:
+                        self.close_connection = True
+                        return
                     answer = b'{"error": {"code": %d, "message": "Unavailable"}}' % proxy.status
                     status, headers = proxy.status, []
                 else:
@@ -57,6 +65,7 @@ class UnsteadyProxy:
                     reply = connection.getresponse()
                     status, headers, answer = reply.status, reply.getheaders(), reply.read()
                     connection.close()
+                    proxy.gate("after", body)
                 self.send_response(status)
                 for name, value in headers:
                     if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):

@@ -36,7 +36,7 @@ class _Tar:
         return read_packed(self.place, entry.offset or 0, entry.size or 0, limit)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceShard:
     """Inputs that are worked on together, as those of a `ShardInfo` are."""
 

@@ -1,14 +1,14 @@
 """Shards that others made, to tables: as they lie, without Ray."""
 
 import dataclasses
-import json
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from jobs.tokens.decoding import decode_shard
 from jobs.tokens.encoding import ShardEncoder
-from jobs.tokens.messages import FailedShard, LargeShard, TokenizedShard, from_row, to_row
+from jobs.tokens.messages import FailedShard, LargeShard, TokenizedShard
 from jobs.tokens.plan import footer_identity, make_plan, require_same_corpus
 from jobs.tokens.reading import shard_keys
 from spae.data.media import encode_png
@@ -32,8 +32,8 @@ def tokenize(model, output, shard):
     outcome = tokenize_shard(token_job(model, output), shard)
     assert isinstance(outcome, TokenizedShard), outcome
     rows, footer = read_token_table(f"{output}/{shard.name}.parquet")
-    errors = output / "errors" / f"{shard.name}.jsonl"
-    letters = [json.loads(line) for line in errors.read_text().splitlines()] if errors.exists() else []
+    errors = output / "errors" / f"{shard.name}.parquet"
+    letters = pq.read_table(errors).to_pylist() if errors.exists() else []
     assert (footer.source_sha256, footer.samples) == (shard.sha256, len(rows.keys) + len(letters))
     assert (outcome.shard.samples, outcome.errors) == (footer.samples, len(letters))
     return rows, {letter["key"]: letter["reason"] for letter in letters}
@@ -145,17 +145,10 @@ def test_what_is_too_large_or_of_unknown_length_gives_the_same_table_in_parts(mo
     decoding = decode_shard(shard, job)
     assert decoding == LargeShard(dataclasses.replace(shard, samples=9))
     for shard_read in (decoding, LargeShard(shard)):
-        outcome = ShardEncoder(job).tokenize(from_row(to_row(shard_read)))
+        outcome = ShardEncoder(job).tokenize(shard_read)
         assert (outcome.shard.samples, outcome.errors) == (9, 0)
         table = (tmp_path / "parts" / "00000.parquet").read_bytes()
         assert table == (tmp_path / "whole" / "00000.parquet").read_bytes()
-
-
-def test_messages_carry_shards_of_every_kind(model, pictures, tmp_path):
-    (shard,) = find(pictures)
-    decoding = from_row(to_row(decode_shard(shard, token_job(model, tmp_path))))
-    assert decoding.shard == shard
-    assert len(decoding.pictures.keys) == 4
 
 
 def test_a_rerun_skips_what_is_done_and_refuses_what_changed(model, pictures, tmp_path):

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spae.evaluation.metrics import psnr
+from spae.evaluation.pixels import psnr
 from spae.model import SPAE, unit_pixels
 from spae.pyramid import TokenPyramid
 

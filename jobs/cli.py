@@ -25,6 +25,7 @@ COMMANDS = {
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
     "reconstruct": Command("jobs.reconstruct_shards", "ray", "turn token tables back into shards of pictures"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
+    "judges": Command("jobs.judges", "ray", "tell which networks that measure pictures are here, and fetch them"),
     "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
     "harness": Command("jobs.harness", "ray", "write the same questions as a task folder of lm-eval"),
     "reproduce": Command("jobs.reproduce", "ray", "make a table or figure of the paper again"),

@@ -1,81 +1,45 @@
 """Score a model on a split, and write the figures with the protocol that gave them.
 
     python -m jobs.evaluate --model runs/demo/model --shards runs/demo/shards/test --output runs/demo/test.json
+    python -m jobs.evaluate --model model --shards shards/val --judges inception-v3 --workers 4 --output val.json
 
-PSNR for every number of layers, word usage, first words; with --train-shards what the training split alone can do; with
---clip CLIP's own accuracy and its score of the words.
+PSNR and SSIM for every number of layers, word usage, first words; with --judges the figures of frozen networks, such as
+FID; with --train-shards what the training split alone can do; with --clip CLIP's own accuracy and its score of the
+words.
 """
 
+import dataclasses
 import json
 import logging
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
+import ray
 import tyro
 
-from jobs.paths import place
-from jobs.reporting.comparison import compared_figures, comparison_text
+from jobs.cluster import connect
+from jobs.paths import place, place_or_name
+from jobs.reporting.comparison import compared_figures, comparison_text, require_same_protocol
 from jobs.reporting.scores import score_document
-from spae import __version__
-from spae.clip import load_clip, require_same_clip
-from spae.data.publishing import publish
-from spae.data.records import ShardInfo, SplitIndex, load_class_names, load_index
-from spae.data.token_table import open_token_table
-from spae.evaluation.baselines import Baselines, TrainingSplit
-from spae.evaluation.pictures import CROP, TokenSource, encoded_batches
-from spae.evaluation.reconstruction import SplitMetrics, SplitOptions, SplitScore, WordSimilarity, words_of_classes
+from jobs.resources import ResourcesError
+from jobs.scoring.drawing import draw_examples
+from jobs.scoring.flags import EvaluateFlags
+from jobs.scoring.options import learnt_baselines, make_options, stored_tokens
+from jobs.scoring.pages import score_markdown, score_plot
+from jobs.scoring.parts import PartFolder, ReferenceFolder
+from jobs.scoring.protocol import protocol_of, run_identity
+from jobs.scoring.scorer import ShardScorer, judge_identities, known_references, merged_parts
+from jobs.tokens.actors import FailureWatch, ModelActors, load_for_actor, quiet_data
+from spae.data.publishing import publish, read_bytes
+from spae.data.records import ShardInfo, SplitIndex, load_index
+from spae.evaluation.judging import statistics_sha256
+from spae.evaluation.reconstruction import SplitOptions
 from spae.model import SPAE
 from spae.progress import tracked
-from spae.pyramid import TokenPyramid, check_layers
-from spae.vocabulary import Vocabulary
-
-FORMAT_VERSION = 1
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateFlags:
-    """What is scored, and against what."""
-
-    model: str
-    """Model folder, by path, URL or hub id."""
-    shards: str
-    """Folder of the split to score; its classes.parquet names the labels."""
-    output: str
-    """JSON file to write."""
-    tokens: str | None = None
-    """Folder of token tables of this split by this model; without it the pictures are encoded."""
-    train_shards: str | None = None
-    """Training split for the baselines: the best map from first words to classes, and the nearest picture. It is held
-    in memory."""
-    vocabulary: str | None = None
-    """Vocabulary folder with the semantics of --clip."""
-    clip: str | None = None
-    """open_clip model that judged the vocabulary."""
-    clip_weights: str | None = None
-    """Its weights: an open_clip tag or a file."""
-    layers: str = "all"
-    """Numbers of layers to decode, such as 1,3,5."""
-    batch: int = 64
-    """Pictures of every pass of the model, as in the token tables."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    seed: int = 0
-    """Decides whose words are exchanged."""
-    limit: int | None = None
-    """Score the first shards only."""
-    max_error_share: float = 0.01
-    """Share of undecodable samples above which the command ends as failed."""
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f"--batch {self.batch} and --limit {self.limit} must be at least 1")
-        if (self.clip is None) != (self.vocabulary is None):
-            raise ValueError("--vocabulary and --clip belong together: CLIP judges by the features stored there")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,129 +48,192 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for own in (__name__, "jobs", "spae"):  # open_clip tells its steps to the root logger
         logging.getLogger(own).setLevel(logging.INFO)
     try:
-        flags = tyro.cli(EvaluateFlags, args=arguments, description=__doc__)
-        output = place("--output", flags.output)
-        model = SPAE.from_pretrained(flags.model, flags.device)
+        flags = _placed(tyro.cli(EvaluateFlags, args=arguments, description=__doc__))
+        others = [_other_document(url) for url in flags.compare]
+        model = SPAE.from_pretrained(flags.model, "cpu" if flags.workers else flags.device)
         index = _first_shards(flags.shards, flags.limit)
-        options = make_options(flags, model)
+        baselines = flags.train_shards and learnt_baselines(flags.train_shards, flags.batch, model)
+        options = make_options(flags, model, baselines or None)
+        if flags.dry_run:
+            _show_plan(index, _unfinished(index, _part_folder(flags, options, model)), options)
+            return 0
     except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
         logger.error("%s", error)
         return 2
     try:
-        score = evaluate(model, index, options, flags)
-    except (ValueError, OSError) as error:
+        document = evaluate(model, index, options, flags)
+        if others:
+            require_same_protocol([document, *others])
+    except (ValueError, OSError, ResourcesError) as error:
         logger.error("%s", error)
         return 1
-    document = {"protocol": _protocol(flags, index, model), **score_document(score, model)}
-    publish(output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
-    sys.stdout.write(comparison_text(compared_figures([document]), [index.name]))
-    logger.info("in %d, out %d, failed %d: %s", score.samples + score.errors, score.samples, score.errors, output)
-    if score.errors > flags.max_error_share * (score.samples + score.errors):
-        logger.error("%d samples cannot be decoded, over --max-error-share %g", score.errors, flags.max_error_share)
+    except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
+        logger.exception("the run failed; give the same command again to continue it")
+        return 1
+    return _report(document, others, index, model, flags)
+
+
+def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags) -> dict[str, Any]:
+    """Score a split: the document with protocol and figures. ValueError where a shard or a table is damaged."""
+    identities = judge_identities(index, options, model.config.input_size, flags.device)
+    folder = ReferenceFolder(flags.references) if flags.references else None
+    references = known_references(folder, identities, options) if folder else None
+    options = dataclasses.replace(options, count_originals=references is None)
+    parts = _part_folder(flags, options, model)
+    todo = _unfinished(index, parts)
+    if len(todo) < len(index.shards):
+        logger.info("%d of %d shards are scored already", len(index.shards) - len(todo), len(index.shards))
+    if flags.workers is None:
+        scoring = _score_here(model, options, flags, parts, todo)
+    else:
+        scoring = _score_on_cluster(ActorWork(flags, model.fingerprint, parts, references is None), options, todo)
+    for _ in tracked(scoring, sum(shard.samples for shard in todo), "image", lambda shard: shard.samples):
+        pass
+    whole, devices = merged_parts(model, options, index, parts)
+    seen = whole.originals if references is None else references
+    if folder is not None and references is None:
+        for name, one in whole.originals.items():
+            folder.write(name, identities[name], one)
+    score = whole.compute(seen)
+    protocol = protocol_of(flags, index, model, options, devices, statistics_sha256(seen))
+    return {"protocol": protocol, **score_document(score, model)}
+
+
+def _score_here(
+    model: SPAE, options: SplitOptions, flags: EvaluateFlags, parts: PartFolder, todo: Sequence[ShardInfo]
+) -> Iterator[ShardInfo]:
+    tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
+    scorer = ShardScorer(model, options, flags.batch, parts, tokens)
+    for shard in todo:
+        scorer.score(shard)
+        yield shard
+
+
+@dataclass(frozen=True)
+class ActorWork:
+    """What actors need to know.
+
+    Attributes:
+        flags: of the run.
+        model_fingerprint: that the model must have wherever it is loaded.
+        parts: where statistics go.
+        count_originals: as in `SplitOptions`.
+        baselines: where Ray keeps what the training split gave; empty without one.
+    """
+
+    flags: EvaluateFlags
+    model_fingerprint: str
+    parts: PartFolder
+    count_originals: bool
+    baselines: tuple[Any, ...] = ()
+
+
+class _ScoringActor:
+    """Holds model and judges: a shard in, what went wrong out."""
+
+    def __init__(self, work: ActorWork) -> None:
+        flags = work.flags
+        model = load_for_actor(flags.model, work.model_fingerprint, flags.device)
+        options = make_options(flags, model, ray.get(work.baselines[0]) if work.baselines else None)
+        options = dataclasses.replace(options, count_originals=work.count_originals)
+        tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
+        self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._scorer.score(ShardInfo(**row))
+        except Exception as error:  # of whatever library store or device need: the other shards go on
+            return {**row, "reason": str(error) or repr(error)}
+        return {**row, "reason": ""}
+
+
+def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[ShardInfo]:
+    if not todo:
+        return
+    flags = work.flags
+    actors = ModelActors(
+        workers=min(flags.workers or 1, len(todo)),
+        cpus=flags.worker_cpus,
+        device=flags.device,
+        wait_for_resources=flags.wait_for_resources,
+    )
+    may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
+    actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
+    if options.baselines is not None:
+        work = dataclasses.replace(work, baselines=(ray.put(options.baselines),))
+    quiet_data()
+    watch, failed = FailureWatch("is not scored"), []
+    rows = ray.data.from_items([dataclasses.asdict(shard) for shard in todo], override_num_blocks=len(todo))
+    outcomes = rows.map(_ScoringActor, fn_constructor_args=[work], **actors.map_options)  # type: ignore[arg-type]
+    for row in outcomes.iter_rows():
+        reason = row.pop("reason")
+        watch.note(row["url"], reason)
+        failed += [reason] if reason else []
+        yield ShardInfo(**row)
+    if failed:
+        raise ValueError(f"{len(failed)} shards are not scored, the first: {failed[0]}; mend them and rerun")
+
+
+def _report(
+    document: dict[str, Any], others: Sequence[dict[str, Any]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
+) -> int:
+    """Write and print what was found, and judge the share of errors."""
+    publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    if flags.judges:
+        pictures = {f"{flags.named}.png": score_plot(document)}
+        pictures[f"{flags.named}-pictures.png"] = draw_examples(model, index, flags.examples, flags.batch)
+        for url, data in pictures.items():
+            publish(url, data)
+        names = [url.rsplit("/", 1)[-1] for url in pictures]
+        publish(f"{flags.named}.md", score_markdown(document, names).encode())
+    heads = [index.name, *(url.rsplit("/", 1)[-1] for url in flags.compare)]
+    sys.stdout.write(comparison_text(compared_figures([document, *others]), heads))
+    read, samples, errors = (document["counts"][name] for name in ("in", "out", "failed"))
+    logger.info("in %d, out %d, failed %d: %s", read, samples, errors, flags.output)
+    if errors > flags.max_error_share * read:
+        logger.error("%d samples cannot be decoded, over --max-error-share %g", errors, flags.max_error_share)
         return 1
     return 0
 
 
-def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
-    """What is to be scored; learns from the training split, if there is one. ValueError where parts do not fit."""
-    layers = None
-    if flags.layers != "all":
-        if not re.fullmatch(r"\d+(,\d+)*", flags.layers):
-            raise ValueError(f"--layers {flags.layers} must be all, or numbers such as 1,3,5")
-        layers = tuple(check_layers(int(number), model.depth) for number in flags.layers.split(","))
-    names = load_class_names(flags.shards.removesuffix("/index.json"))
-    return SplitOptions(
-        layers=layers,
-        class_words=words_of_classes(model.vocabulary, names),
-        similarity=_similarity(flags, model),
-        baselines=_baselines(flags, model),
-        seed=flags.seed,
+def _part_folder(flags: EvaluateFlags, options: SplitOptions, model: SPAE) -> PartFolder:
+    return PartFolder(f"{flags.named}.parts", run_identity(flags, options, model))
+
+
+def _unfinished(index: SplitIndex, parts: PartFolder) -> list[ShardInfo]:
+    finished = parts.finished()
+    return [shard for shard in index.shards if parts.name(shard) not in finished]
+
+
+def _show_plan(index: SplitIndex, todo: Sequence[ShardInfo], options: SplitOptions) -> None:
+    logger.info(
+        "%d of %d shards with %d pictures to score, by %s; codecs: %s",
+        *(len(todo), len(index.shards), sum(shard.samples for shard in todo)),
+        *(", ".join(options.examiners) or "no judge", ", ".join(options.codecs) or "none"),
     )
 
 
-def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags) -> SplitScore:
-    """Score a split."""
-    metrics = SplitMetrics(model, options)
-    tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
-    batches = encoded_batches(model, index.shards, flags.batch, tokens)
-    for batch in tracked(batches, index.samples, "image", len):
-        metrics.update(batch)
-    return metrics.compute()
+def _placed(flags: EvaluateFlags) -> EvaluateFlags:
+    """With places that hold on every machine, where others compute."""
+    changes: dict[str, Any] = {"output": place("--output", flags.output)}
+    if flags.workers is not None:
+        named = ("shards", "tokens", "train_shards", "vocabulary", "references")
+        changes |= {name: place(f"--{name}", value) for name in named if (value := getattr(flags, name)) is not None}
+        models = ("model", "baseline_model")
+        changes |= {name: place_or_name(f"--{name}", value) for name in models if (value := getattr(flags, name))}
+    return dataclasses.replace(flags, **changes)
 
 
-def stored_tokens(folder: str, model: SPAE) -> TokenSource:
-    """Words from the token tables in a folder, one shard in memory at a time.
-
-    ValueError where a table is missing, lacks a sample, or comes from another model or shard.
-    """
-    fingerprint = model.fingerprint
-    last: dict[str, tuple[TokenPyramid, dict[str, int]]] = {}
-
-    def find(shard: ShardInfo, keys: Sequence[str]) -> TokenPyramid:
-        if shard.name not in last:
-            last.clear()
-            tokens = open_token_table(folder, shard, fingerprint)
-            rows_by_key = {key: row for row, key in enumerate(tokens.keys)}
-            last[shard.name] = TokenPyramid.from_arrays(tokens.layers), rows_by_key
-        pyramid, rows = last[shard.name]
-        if missing := [key for key in keys if key not in rows]:
-            raise ValueError(f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew")
-        chosen = torch.tensor([rows[key] for key in keys])
-        return TokenPyramid(tuple(layer[chosen] for layer in pyramid.layers))
-
-    return find
-
-
-def _protocol(flags: EvaluateFlags, index: SplitIndex, model: SPAE) -> dict[str, Any]:
-    """How the figures came about."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "split": index.name,
-        **{name: getattr(flags, name) for name in ("model", "shards", "tokens", "train_shards", "vocabulary", "clip")},
-        **{name: getattr(flags, name) for name in ("clip_weights", "limit", "batch", "seed")},
-        "model_fingerprint": model.fingerprint,
-        "words_fingerprint": model.vocabulary.words_fingerprint,
-        "source_sha256": {shard.name: shard.sha256 for shard in index.shards},
-        "input_size": model.config.input_size,
-        "crop": CROP,
-        "psnr": "of the mean squared error over all values of the set, in [0, 1]; psnr_mean: mean over pictures",
-        "device": model.device_name,
-        "torch": torch.__version__,
-        "code_version": __version__,
-    }
+def _other_document(url: str) -> dict[str, Any]:
+    data = read_bytes(url)
+    if data is None:
+        raise ValueError(f"--compare {url} does not exist; give the --output of another run")
+    return dict(json.loads(data))
 
 
 def _first_shards(url: str, limit: int | None) -> SplitIndex:
     index = load_index(url)
     return SplitIndex(index.name, index.shards[:limit])
-
-
-def _similarity(flags: EvaluateFlags, model: SPAE) -> WordSimilarity | None:
-    if flags.clip is None or flags.vocabulary is None:
-        return None
-    vocabulary = Vocabulary.load(flags.vocabulary)
-    if model.config.table_size is not None and len(vocabulary) > len(model.vocabulary):
-        vocabulary = vocabulary.first(len(model.vocabulary))
-    if vocabulary.words_fingerprint != model.vocabulary.words_fingerprint:
-        raise ValueError(
-            f"{flags.vocabulary} has words_fingerprint {vocabulary.words_fingerprint}, and {flags.model} has "
-            f"{model.vocabulary.words_fingerprint}; give the vocabulary that the model was trained with"
-        )
-    if vocabulary.semantics is None or vocabulary.record.semantics is None:
-        raise ValueError(f"{flags.vocabulary} holds no semantics; build it with --clip")
-    guide = load_clip(flags.clip, flags.clip_weights, flags.device)
-    require_same_clip(guide, vocabulary.record.semantics)
-    return WordSimilarity(guide, vocabulary.semantics)
-
-
-def _baselines(flags: EvaluateFlags, model: SPAE) -> Baselines | None:
-    if flags.train_shards is None:
-        return None
-    index, training = load_index(flags.train_shards), TrainingSplit()
-    logger.info("learning from the %d samples of %s", index.samples, flags.train_shards)
-    for batch in tracked(encoded_batches(model, index.shards, flags.batch), index.samples, "image", len):
-        training.update(batch)
-    return training.compute()
 
 
 if __name__ == "__main__":

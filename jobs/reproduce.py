@@ -7,6 +7,7 @@ OUTPUT/TABLE.md and OUTPUT/TABLE.json have every cell with its interval, what th
 differs in how both were measured; a figure has TABLE.png. Rows of episodes lie in OUTPUT/layers-*, as `jobs.incontext`
 writes them, so that the same command continues and tables share them. All flags of `jobs.incontext` are handed on to it
 (--model, --llm, --episodes, --queries, --seed, ...); where --data gives released files, the paper's own task is asked.
+tab2 and tab4 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on instead.
 """
 
 import importlib
@@ -100,7 +101,8 @@ def _measure(run: Run, output: str, handed: Sequence[str], dry_run: bool) -> Mea
     document = join(folder, run.document)
     if not dry_run:
         delete(document)  # of another table, which would stand for this one where the command leaves none
-    arguments = [*run.flags, "--settings", *run.settings, "--output", folder, *handed]
+    settings = ("--settings", *run.settings) if run.settings else ()
+    arguments = [*run.flags, *settings, "--output", document if run.output_is_document else folder, *handed]
     logger.info("python -m %s %s", run.module, shlex.join(arguments))
     said.addHandler(errors)
     try:

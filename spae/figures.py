@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spae.evaluation.metrics import psnr
+from spae.evaluation.pixels import psnr
 from spae.model import SPAE, unit_pixels
 from spae.pyramid import TokenPyramid
 
@@ -201,23 +202,32 @@ def usage_figure(counts: Sequence[Sequence[int]], words: Sequence[str], shown: i
     return figure
 
 
-def curves_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Mapping[str, str]) -> Figure:
-    """Training curves: one panel a quantity, one line a run; rows without the quantity are left out.
+def curves_figure(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    names: Mapping[str, str],
+    axis: str = "step",
+    scale: Literal["linear", "log"] = "linear",
+) -> Figure:
+    """Curves: one panel a quantity, one line a run; rows without the quantity are left out.
 
     Args:
-        histories: for each run the logged rows, each with `step`.
+        histories: for each run the rows, each with `step`, its place on the axis.
         names: title of each quantity that is shown.
+        axis: what `step` counts.
+        scale: of the axis; one with a logarithm marks each row.
     """
     figure = _figure(3.3 * len(names), 2.8)
-    palette = ["#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b"]
+    palette = ["#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b", "#8a8f98"]
     for number, (name, title) in enumerate(names.items(), 1):
         axes = figure.add_subplot(1, len(names), number)
         for colour, (run, rows) in zip(palette, histories.items(), strict=False):
             points = [(row["step"], row[name]) for row in rows if name in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=run, color=colour, linewidth=1.6)
+                marker = "o" if scale == "log" else ""
+                axes.plot(*zip(*points, strict=True), label=run, color=colour, linewidth=1.6, marker=marker)
+        axes.set_xscale(scale)
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlabel("step", fontsize=8, color=INK)
+        axes.set_xlabel(axis, fontsize=8, color=INK)
         _plain(axes)
         if number == 1 and axes.lines:
             axes.legend(fontsize=8, frameon=False)

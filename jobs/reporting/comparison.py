@@ -1,5 +1,7 @@
 """Score documents beside each other, to read: one column a model, a line a figure. Loads without torch."""
 
+import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +17,28 @@ class ComparedFigure:
     values: tuple[str, ...]
 
 
+_PROTOCOL = ("source_sha256", "input_size", "crop", "judges", "references", "inception_splits")
+"""What figures must share to stand in one table; what older documents lack is not compared."""
+
+
+def require_same_protocol(documents: Sequence[Mapping[str, Any]]) -> None:
+    """ValueError, naming both sides, where the figures of some scores came about otherwise than those of the first."""
+    protocols = [json.loads(json.dumps(document["protocol"])) for document in documents if "protocol" in document]
+    for one, other in itertools.product(protocols[:1], protocols[1:]):
+        for name in _PROTOCOL:
+            if name in one and name in other and one[name] != other[name]:
+                raise ValueError(
+                    f"figures of different protocols cannot stand in one table: {name} is {str(one[name])[:300]} of "
+                    f"{one['model']} and {str(other[name])[:300]} of {other['model']}; score both alike"
+                )
+
+
 def compared_figures(documents: Sequence[Mapping[str, Any]]) -> list[ComparedFigure]:
-    """The figures of some scores beside each other; what a document lacks is shown as missing, what all lack is not."""
+    """The figures of some scores beside each other; what a document lacks is shown as missing, what all lack is not.
+
+    ValueError where they are of different protocols.
+    """
+    require_same_protocol(documents)
     depth = max((len(document.get("layers") or ()) for document in documents), default=0)
     lines: list[tuple[str, tuple[str | int, ...], Callable[[Any], str]]] = []
     for number in range(depth):
@@ -28,6 +50,9 @@ def compared_figures(documents: Sequence[Mapping[str, Any]]) -> list[ComparedFig
         lines.append((f"layer {number + 1}: words used, perplexity, top word", ("layers", number, "usage"), _usage))
     for number in range(depth):
         lines.append((f"layer {number + 1}: CLIP score of its words", ("layers", number, "clip_score"), _cosine))
+    for number, (judge, figure) in itertools.product(range(depth), _judged(documents)):
+        title = f"layers 1 to {number + 1}: {figure} by {judge}" if number else f"layer 1: {figure} by {judge}"
+        lines.append((title, ("layers", number, "judges", judge, figure), _significant))
     rows = []
     for title, path, shown in lines:
         found = [at(document, *path) for document in documents]
@@ -55,6 +80,17 @@ def at(value: Any, *path: str | int) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return value
+
+
+def _judged(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each judge with each of its figures."""
+    rows = [row for document in documents for row in document.get("layers") or ()]
+    found = ((judge, figure) for row in rows for judge, one in row.get("judges", {}).items() for figure in one)
+    return list(dict.fromkeys(found))
+
+
+def _significant(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _decibels(value: float) -> str:

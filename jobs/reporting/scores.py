@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spae.evaluation.metrics import Share
-    from spae.evaluation.reconstruction import SplitScore
+    from spae.evaluation.reconstruction import RebuiltScore, SplitScore
     from spae.model import SPAE
 
 
@@ -18,13 +18,15 @@ def score_document(score: SplitScore, model: SPAE) -> dict[str, Any]:
     layers = []
     for number, (grid, usage) in enumerate(zip(model.config.grids, score.usage, strict=True), 1):
         row: dict[str, Any] = {"layer": number, "grid": grid, "words_so_far": cumulative[number - 1]}
-        if number in score.pixels:
-            pixel = score.pixels[number]
-            row |= {"psnr": pixel.psnr, "psnr_mean": pixel.psnr_mean, "mean_squared_error": pixel.mean_squared_error}
+        if number in score.rebuilt:
+            row |= _rebuilt(score.rebuilt[number])
         row["usage"] = {**dataclasses.asdict(usage), "top_word": model.vocabulary.word_list[usage.top_word]}
         if score.clip is not None:
             row |= {"clip_score": score.clip.layers[number - 1]}
             row |= {"clip_score_so_far": score.clip.cumulative[number - 1]}
+            row |= {"relative_clip_score": score.clip.relative[number - 1]}
+        if score.readable is not None:
+            row["readable"] = {"share": score.readable[0][number - 1], "uniform": score.readable[1]}
         layers.append(row)
     swapped = None
     if score.swapped is not None and model.depth in score.pixels:
@@ -37,7 +39,19 @@ def score_document(score: SplitScore, model: SPAE) -> dict[str, Any]:
         "swapped": swapped,
         "baselines": score.baselines and dataclasses.asdict(score.baselines),
         "clip": score.clip and {"zero_shot": _share(score.clip.zero_shot), "best_word": _share(score.clip.best_word)},
+        "codecs": {
+            name: [{"layers": layers, **_rebuilt(one)} for layers, one in sorted(by_layers.items())]
+            for name, by_layers in score.codecs.items()
+        },
+        "counts": {"in": score.samples + score.errors, "out": score.samples, "failed": score.errors},
     }
+
+
+def _rebuilt(score: RebuiltScore) -> dict[str, Any]:
+    pixels = score.pixels
+    row: dict[str, Any] = {"psnr": pixels.psnr, "psnr_mean": pixels.psnr_mean}
+    row |= {"mean_squared_error": pixels.mean_squared_error, "ssim": score.similarity, "judges": score.judged}
+    return row if score.bits is None else {**row, "bits": score.bits}
 
 
 def _share(share: Share | None) -> dict[str, Any] | None:

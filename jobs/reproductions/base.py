@@ -18,6 +18,7 @@ class Cell:
         count: of what it was measured on.
         reason: why there is no value, or what is wrong with it.
         published: the paper's figures for it, by system.
+        digits: significant ones to show; 0 for one behind the point.
     """
 
     layers: int
@@ -28,6 +29,7 @@ class Cell:
     count: int = 0
     reason: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
+    digits: int = 0
 
     @property
     def reach(self) -> float:
@@ -53,7 +55,8 @@ class Run:
         folder: below the output, that it writes.
         document: in this folder, that it leaves.
         flags: beside the folder, the settings and those that are handed on.
-        settings: columns.
+        settings: columns; none where the command has no such flag.
+        output_is_document: whether its --output is the document, and not the folder.
     """
 
     layers: int
@@ -62,6 +65,7 @@ class Run:
     document: str
     flags: tuple[str, ...]
     settings: tuple[str, ...]
+    output_is_document: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,16 +44,19 @@ def _line(cell: Cell, systems: Sequence[str]) -> list[str]:
     if cell.value is None:
         own = ["n/a", cell.reason, ""]
     else:
-        own = [_number(cell.value), f"{_number(cell.low)} to {_number(cell.high)}", str(cell.count)]
+        shown = [_number(one, cell.digits) for one in (cell.value, cell.low, cell.high)]
+        own = [shown[0], " to ".join(filter(None, shown[1:])), str(cell.count)]
         own[-1] += f" ({cell.reason})" if cell.reason else ""
     for system in systems:
         difference = cell.differences.get(system)
-        own += [_number(cell.published.get(system)), "" if difference is None else f"{difference:+.1f}"]
+        own += [_number(cell.published.get(system), cell.digits), _number(difference, cell.digits, "+")]
     return [cell.column, *own]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    if value is None:
+        return ""
+    return format(value, f"{sign}.{digits}g" if digits else f"{sign}.1f")
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from spae.clip.text_tower import ClipModel
-from spae.judges.resnet import weights_sha256
+from spae.judges.weights import weights_sha256
 from spae.vocabulary.record import ClipIdentity
 
 Tokenizer = Callable[..., Tensor]

@@ -19,8 +19,9 @@ from spae.codebook.usage import WordUsage
 from spae.data.records import SplitIndex
 from spae.evaluation.distances import FeatureMoments, InceptionScore, frechet_distance
 from spae.evaluation.few_shot import Episodes, LabelledFeatures, few_shot_accuracy
-from spae.evaluation.metrics import ClipAgreement, PixelError, Rebuilt, WordCosines
 from spae.evaluation.pictures import EncodedBatch, encoded_batches
+from spae.evaluation.pixels import PixelError, Rebuilt
+from spae.evaluation.words import ClipAgreement, WordCosines
 from spae.model import SPAE, unit_pixels
 from spae.vocabulary import Vocabulary
 

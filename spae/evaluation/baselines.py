@@ -1,12 +1,14 @@
 """What the training split alone can do, without a decoder: the least that a model has to beat."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spae.evaluation.metrics import Labelled, NearestPicture, PixelError, Rebuilt, Share, WordAccuracy, WordLabels
+from spae.evaluation.metrics import Share, Sums
 from spae.evaluation.pictures import EncodedBatch, first_words
+from spae.evaluation.pixels import NearestPicture, PixelError, Rebuilt
+from spae.evaluation.words import Labelled, WordAccuracy, WordLabels
 from spae.model import unit_pixels
 
 
@@ -55,14 +57,24 @@ class TrainingSplit:
         return Baselines(NearestPicture(pictures), mean, learnt)
 
 
-@dataclass
-class Baselines:
-    """Scores another split by the training split: a metric over `EncodedBatch`."""
+class Baselines(Sums):
+    """Scores another split by the training split: a metric over `EncodedBatch`.
 
-    nearest: NearestPicture
-    mean: Tensor
-    learnt_map: WordAccuracy | None
-    mean_error: PixelError = field(default_factory=PixelError)
+    Args:
+        nearest: finds the nearest picture of the training split.
+        mean: the mean picture there.
+        learnt_map: from words to classes; None without labels.
+    """
+
+    PARTS = ("nearest", "learnt_map", "mean_error")
+
+    def __init__(self, nearest: NearestPicture, mean: Tensor, learnt_map: WordAccuracy | None) -> None:
+        self.nearest, self.mean, self.learnt_map, self.mean_error = nearest, mean, learnt_map, PixelError()
+
+    def fresh(self) -> "Baselines":
+        """The same before anything was counted."""
+        answers = self.learnt_map and WordAccuracy(self.learnt_map.answers, self.learnt_map.otherwise)
+        return Baselines(self.nearest.fresh(), self.mean, answers)
 
     def update(self, batch: EncodedBatch) -> None:
         """Count a batch."""
@@ -72,13 +84,6 @@ class Baselines:
         self.mean_error.update(Rebuilt(unit_pixels(batch.pixels), self.mean[None]))
         if self.learnt_map is not None:
             self.learnt_map.update(Labelled(first_words(batch.pyramid), batch.labels))
-
-    def merge(self, other: "Baselines") -> None:
-        """Add what another, learnt from the same training split, counted."""
-        self.nearest.merge(other.nearest)
-        self.mean_error.merge(other.mean_error)
-        if self.learnt_map is not None and other.learnt_map is not None:
-            self.learnt_map.merge(other.learnt_map)
 
     def compute(self) -> BaselineScore:
         """The scores of all pictures so far."""

@@ -4,28 +4,38 @@ Two rules hold every score to account (facts 8.21): exchanging the words of two 
 decoder must beat the nearest training picture (`spae.evaluation.baselines`).
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from spae.clip import ClipGuide, image_features
-from spae.codebook.usage import LayerUsage, WordUsage
+from spae.codebook.usage import LayerUsage
 from spae.evaluation.baselines import Baselines, BaselineScore
-from spae.evaluation.metrics import (
-    ClipAgreement,
-    ClipScore,
-    Labelled,
+from spae.evaluation.codecs import rebuild
+from spae.evaluation.judging import Examiner, JudgedPictures, SeenPictures, parts_of
+from spae.evaluation.metrics import Share, Sums
+from spae.evaluation.pictures import EncodedBatch, encode_in_batches, first_words
+from spae.evaluation.pixels import (
+    SSIM_WINDOW,
+    ExchangedError,
+    ExchangedScore,
     PixelError,
     PixelScore,
     Rebuilt,
-    Share,
+    StructuralSimilarity,
+)
+from spae.evaluation.words import (
+    ClipAgreement,
+    ClipScore,
+    Labelled,
+    UsedWords,
     WordAccuracy,
     WordCosines,
-    derangement,
+    readable_words,
 )
-from spae.evaluation.pictures import EncodedBatch, first_words
+from spae.judges.base import View
 from spae.model import SPAE, unit_pixels
 from spae.vocabulary import Vocabulary
 
@@ -43,28 +53,54 @@ class WordSimilarity:
 
 
 @dataclass(frozen=True)
+class RebuiltScore:
+    """How good rebuilt pictures are.
+
+    Attributes:
+        pixels: value by value.
+        similarity: SSIM; None below 11 pixels.
+        judged: figures of each judge.
+        bits: of a picture; None where words rebuilt it.
+    """
+
+    pixels: PixelScore
+    similarity: float | None
+    judged: Mapping[str, Mapping[str, float]]
+    bits: float | None
+
+
+@dataclass(frozen=True)
 class SplitScore:
     """All scores of a split.
 
     Attributes:
         samples: pictures that were scored.
         errors: samples that could not be decoded.
-        pixels: by number of layers.
+        rebuilt: by number of layers.
         usage: one a layer.
+        readable: of each layer, the share of readable words, and that of the whole vocabulary; None without wordfreq.
         first_word: how often the first word is the class's name; None without labels or names.
         swapped: pixels from all layers where each picture got the words of another; None below two pictures.
         baselines: what the training split alone can do, if it was given.
         clip: CLIP's opinion, if it was asked.
+        codecs: what others rebuild at the price of the first layers' words, by name and number of layers.
     """
 
     samples: int
     errors: int
-    pixels: Mapping[int, PixelScore]
+    rebuilt: Mapping[int, RebuiltScore]
     usage: Sequence[LayerUsage]
+    readable: tuple[Sequence[float], float] | None
     first_word: Share | None
-    swapped: PixelScore | None
+    swapped: ExchangedScore | None
     baselines: BaselineScore | None
     clip: ClipScore | None
+    codecs: Mapping[str, Mapping[int, RebuiltScore]]
+
+    @property
+    def pixels(self) -> dict[int, PixelScore]:
+        """Of each number of layers, how far pictures are from their originals."""
+        return {layers: score.pixels for layers, score in self.rebuilt.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,21 +112,65 @@ class SplitOptions:
         class_words: label of each word that names a class.
         similarity: of pictures and words by CLIP, or None.
         baselines: what the training split gave, or None.
-        seed: of the exchange of words.
+        examiners: judges by name.
+        splits: parts of the set for Inception scores, drawn by `seed` and key.
+        codecs: others that rebuild the pictures at equal cost, names of `spae.evaluation.codecs`.
+        rival: another model that does so from all its words, or None.
+        batch: pictures of every pass of it.
+        count_originals: whether judges' statistics of the originals are counted; they may be known already.
+        seed: of the parts.
     """
 
     layers: tuple[int, ...] | None = None
     class_words: Mapping[int, int]
     similarity: WordSimilarity | None = None
     baselines: Baselines | None = None
+    examiners: Mapping[str, Examiner] = field(default_factory=dict)
+    splits: int = 1
+    codecs: tuple[str, ...] = ()
+    rival: SPAE | None = None
+    batch: int = 64
+    count_originals: bool = True
     seed: int = 0
 
 
-class SplitMetrics:
-    """A metric over `EncodedBatch` that holds all others; memory does not grow with the split.
+class RebuiltPictures(Sums):
+    """All that is counted of one way to rebuild the pictures."""
 
-    Parts of several processes must be given other seeds.
-    """
+    SUMS, PARTS = ("bits",), ("pixels", "similarity", "judged")
+
+    def __init__(self, size: tuple[int, ...], options: SplitOptions) -> None:
+        self.pixels, self.bits = PixelError(), 0
+        self.similarity = StructuralSimilarity() if len(size) == 2 and min(size) >= SSIM_WINDOW else None
+        self.judged = {name: JudgedPictures(one, options.splits) for name, one in options.examiners.items()}
+
+    def update(self, batch: Rebuilt, views: Mapping[str, View], parts: Tensor) -> None:
+        """Count pictures, beside what judges saw in the originals."""
+        self.pixels.update(batch)
+        if self.similarity is not None:
+            self.similarity.update(batch)
+        if self.judged:
+            pictures = (batch.pictures * 255).round().byte()
+            for name, judged in self.judged.items():
+                judged.update(pictures, views[name], parts)
+
+    def compute(self, references: Mapping[str, SeenPictures]) -> RebuiltScore:
+        """The scores of all pictures so far."""
+        pixels = self.pixels.compute()
+        judged = {name: one.compute(references[name]) for name, one in self.judged.items()}
+        similarity = None if self.similarity is None else self.similarity.compute()
+        return RebuiltScore(pixels, similarity, judged, self.bits / pixels.pictures if self.bits else None)
+
+
+RIVAL = "model"
+"""Name of the other model among the codecs."""
+
+
+class SplitMetrics(Sums):
+    """A metric over `EncodedBatch` that holds all others; memory does not grow with the split."""
+
+    SUMS = ("errors",)
+    PARTS = ("rebuilt", "codecs", "originals", "swapped", "usage", "first_word", "clip", "baselines")
 
     def __init__(self, model: SPAE, options: SplitOptions) -> None:
         if options.similarity is not None and len(options.similarity.semantics) != len(model.vocabulary):
@@ -98,62 +178,86 @@ class SplitMetrics:
                 f"CLIP's features are of {len(options.similarity.semantics)} words, and the model has "
                 f"{len(model.vocabulary)}; give those of its own words"
             )
-        self.model, self.options = model, options
-        self.pixels = {layers: PixelError() for layers in options.layers or range(1, model.depth + 1)}
-        self.swapped = PixelError()
-        self.usage = WordUsage(len(model.vocabulary), model.depth)
+        self.model, self.options, size = model, options, model.config.input_size
+        self.words = list(itertools.accumulate(model.config.layer_sizes))
+        chosen = options.layers or tuple(range(1, model.depth + 1))
+        self.rebuilt = {str(layers): RebuiltPictures(size, options) for layers in chosen}
+        codecs = [(name, layers) for name in options.codecs for layers in chosen]
+        codecs += [(RIVAL, options.rival.depth)] if options.rival else []
+        self.codecs = {f"{name} {layers}": RebuiltPictures(size, options) for name, layers in codecs}
+        self.originals: dict[str, SeenPictures] = {}
+        if options.count_originals:
+            self.originals = {name: SeenPictures(one, options.splits) for name, one in options.examiners.items()}
+        self.swapped, self.usage = ExchangedError(), UsedWords(len(model.vocabulary), model.depth)
         self.first_word = WordAccuracy(options.class_words)
         self.clip = ClipAgreement(options.class_words, model.config.layer_sizes) if options.similarity else None
-        self.generator = torch.Generator().manual_seed(options.seed)
+        self.baselines = options.baselines.fresh() if options.baselines else None
         self.errors = 0
 
     def update(self, batch: EncodedBatch) -> None:
-        """Decode and count a batch."""
+        """Decode and count a batch, of at most the examiners' number of pictures."""
         self.errors += batch.errors
         if batch.pyramid is None:
             return
         originals = unit_pixels(batch.pixels).to(self.model.device)
+        parts = parts_of(batch.keys, self.options.splits, self.options.seed)
+        views = {name: one.view(batch.pixels) for name, one in self.options.examiners.items()}
+        for name, seen in self.originals.items():
+            seen.update(views[name], parts)
         rebuilt = self.model.decode(batch.pyramid)
-        for layers, error in self.pixels.items():
-            complete = layers == self.model.depth
-            error.update(Rebuilt(originals, rebuilt if complete else self.model.decode(batch.pyramid, layers)))
-        if len(originals) > 1:
-            partners = derangement(len(originals), self.generator).to(originals.device)
-            self.swapped.update(Rebuilt(originals, rebuilt[partners]))
+        for layers, scores in self.rebuilt.items():
+            complete = int(layers) == self.model.depth
+            pictures = rebuilt if complete else self.model.decode(batch.pyramid, int(layers))
+            scores.update(Rebuilt(originals, pictures), views, parts)
+        self._update_codecs(batch.pixels, originals, views, parts)
+        self.swapped.update(Rebuilt(originals, rebuilt))
         self.usage.update(batch.pyramid)
         self.first_word.update(Labelled(first_words(batch.pyramid), batch.labels))
         if self.clip is not None and self.options.similarity is not None:
             self.clip.update(WordCosines(self.options.similarity.cosines(originals), batch.pyramid, batch.labels))
-        if self.options.baselines is not None:
-            self.options.baselines.update(batch)
+        if self.baselines is not None:
+            self.baselines.update(batch)
 
-    def merge(self, other: "SplitMetrics") -> None:
-        """Add what another with the same model and options counted."""
-        for layers, error in self.pixels.items():
-            error.merge(other.pixels[layers])
-        self.swapped.merge(other.swapped)
-        self.usage.merge(other.usage)
-        self.first_word.merge(other.first_word)
-        if self.clip is not None and other.clip is not None:
-            self.clip.merge(other.clip)
-        if self.options.baselines is not None and other.options.baselines is not None:
-            self.options.baselines.merge(other.options.baselines)
-        self.errors += other.errors
+    def compute(self, references: Mapping[str, SeenPictures] | None = None) -> SplitScore:
+        """The scores of all samples so far, Frechet distances from `references`, by default the originals.
 
-    def compute(self) -> SplitScore:
-        """The scores of all samples so far; ValueError where no picture could be decoded."""
-        pixels = {layers: error.compute() for layers, error in self.pixels.items()}
-        named = self.first_word.samples and self.options.class_words
-        return SplitScore(
-            samples=next(iter(pixels.values())).pictures,
-            errors=self.errors,
-            pixels=pixels,
-            usage=self.usage.compute(),
-            first_word=self.first_word.compute() if named else None,
-            swapped=self.swapped.compute() if self.swapped.pictures else None,
-            baselines=self.options.baselines.compute() if self.options.baselines else None,
-            clip=self.clip.compute() if self.clip else None,
+        ValueError where no picture could be decoded.
+        """
+        seen = self.originals if references is None else references
+        rebuilt = {int(layers): one.compute(seen) for layers, one in self.rebuilt.items()}
+        codecs: dict[str, dict[int, RebuiltScore]] = {}
+        for at, one in self.codecs.items():
+            name, layers = at.split(" ")
+            codecs.setdefault(name, {})[int(layers)] = one.compute(seen)
+        named, readable = (
+            self.first_word.samples and self.options.class_words,
+            readable_words(self.model.vocabulary.word_list),
         )
+        return SplitScore(
+            samples=next(iter(rebuilt.values())).pixels.pictures,
+            errors=self.errors,
+            rebuilt=rebuilt,
+            usage=self.usage.compute(),
+            readable=None if readable is None else (self.usage.shares(readable), float(readable.double().mean())),
+            first_word=self.first_word.compute() if named else None,
+            swapped=self.swapped.compute(),
+            baselines=self.baselines.compute() if self.baselines else None,
+            clip=self.clip.compute() if self.clip else None,
+            codecs=codecs,
+        )
+
+    def _update_codecs(self, pixels: Tensor, originals: Tensor, views: Mapping[str, View], parts: Tensor) -> None:
+        for at, scores in self.codecs.items():
+            name, layers = at.split(" ")
+            if name == RIVAL and self.options.rival is not None:
+                rival = self.options.rival
+                pictures = rival.decode(
+                    encode_in_batches(rival, pixels.permute(0, 2, 3, 1).numpy(), self.options.batch)
+                )
+            else:
+                made, bits = rebuild(name, pixels, self.words[int(layers) - 1], len(self.model.vocabulary))
+                pictures, scores.bits = unit_pixels(made), scores.bits + bits
+            scores.update(Rebuilt(originals, pictures.to(originals.device)), views, parts)
 
 
 def words_of_classes(vocabulary: Vocabulary, names: Mapping[int, str]) -> dict[int, int]:

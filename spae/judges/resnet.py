@@ -4,15 +4,14 @@ Weights come from a local file, read without pickle, or by a torchvision tag fro
 it is used: with torch's compiler it takes 5 s a process.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from spae.judges.weights import read_weights, weights_sha256
 
 _SIDE = 224
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,27 +68,8 @@ def load_perceptual(weights: str, device: torch.device | str = "cpu") -> Percept
     return PerceptualNetwork(_read(weights)).to(device)
 
 
-def weights_sha256(network: nn.Module) -> str:
-    """sha256 over names, shapes, types and values of a network's weights, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _read(weights: str) -> Mapping[str, Tensor]:
-    file = Path(weights)
-    if not file.is_file():
-        return _download(weights)
-    try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{weights} cannot be read as weights: {error}") from error
-    except Exception as error:  # a pickle of other things than tensors: torch raises UnpicklingError, and more
-        raise ValueError(f"{weights} holds more than tensors and is not loaded: {str(error)[:300]}") from error
+    return read_weights(weights).tensors if Path(weights).is_file() else _download(weights)
 
 
 def _download(tag: str) -> Mapping[str, Tensor]:

@@ -7,6 +7,7 @@ import pytest
 from jobs import evaluate
 from jobs.reporting.comparison import MISSING, at, compared_figures, comparison_text
 from spae.clip import load_clip, prompt_features, semantics_record
+from spae.judges.tiny import TinyJudge
 from spae.model import SPAE
 from spae.vocabulary import Vocabulary
 from tests import tiny_spae
@@ -180,3 +181,134 @@ def test_the_counts_end_the_run(folder, caplog):
     caplog.set_level(logging.INFO)
     assert _run(folder) == 0
     assert "in 15, out 15, failed 0" in caplog.text
+
+
+JUDGED = ("--judges", "tiny", "--codecs", "bicubic", "jpeg", "--layers", "1,4", "--examples", "1")
+
+
+@pytest.fixture(scope="module")
+def judged(folder):
+    """The document with a judge and codecs, and all that is written beside it."""
+    assert _run(folder, *JUDGED, output="judged.json") == 0
+    return json.loads((folder / "judged.json").read_text())
+
+
+def test_judges_measure_every_number_of_layers_and_the_protocol_tells_whence(judged):
+    layers = [judged["layers"][number]["judges"]["tiny"] for number in (0, 3)]
+    for figures in layers:
+        assert all("(random network)" in name for name in figures)
+        assert all(value > 0 for value in figures.values())
+    assert judged["layers"][0]["ssim"] is not None
+    protocol = judged["protocol"]
+    assert protocol["judges"][0]["sha256"] == TinyJudge().record.sha256
+    assert protocol["judges"][0]["comparable"] is False
+    assert len(protocol["references"]["tiny"]) == 64
+    assert (protocol["device"], protocol["dtype"], protocol["samples"]) == ("cpu", "float32", 15)
+    assert judged["counts"] == {"in": 15, "out": 15, "failed": 0}
+    assert judged["codecs"]["bicubic"][1]["bits"] == 24 * 9
+    assert judged["layers"][0]["readable"] == {"share": 0, "uniform": 0}, "word7 and the like are no words"
+
+
+def test_a_table_a_plot_and_a_grid_lie_beside_the_document(judged, folder):
+    text = (folder / "judged.md").read_text()
+    assert "come from random networks and compare with nothing" in text
+    assert "| model | 37 |" in text
+    assert "| jpeg | 37 |" in text
+    assert "sha256" in text
+    for name in ("judged.png", "judged-pictures.png"):
+        assert name in text
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(judged, folder, caplog):
+    """What stands of another run is the same file; only the shard that is missing is read."""
+    caplog.set_level(logging.INFO)
+    (parts,) = (folder / "judged.parts").iterdir()
+    first, second = sorted(parts.iterdir())
+    kept, made = first.read_bytes(), first.stat().st_mtime_ns
+    second.unlink()
+    assert _run(folder, *JUDGED, output="judged.json") == 0
+    assert "1 of 2 shards are scored already" in caplog.text
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == (kept, made)
+    assert json.loads((folder / "judged.json").read_text()) == judged
+
+
+def test_a_pilot_is_reused_by_the_full_run(judged, folder, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(folder, *JUDGED, "--limit", "1", output="pilot.json") == 0
+    assert _run(folder, *JUDGED, output="pilot.json") == 0
+    assert "1 of 2 shards are scored already" in caplog.text
+    whole = json.loads((folder / "pilot.json").read_text())
+    assert whole["layers"] == judged["layers"]
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_bits(judged, folder):
+    for workers in ("1", "2"):
+        flags = (*JUDGED, "--workers", workers, "--train-shards", str(folder / "train"))
+        assert _run(folder, *flags, output=f"workers-{workers}.json") == 0
+    one, two = (json.loads((folder / f"workers-{n}.json").read_text()) for n in (1, 2))
+    assert one == two
+    assert one["layers"] == judged["layers"]
+    assert one["baselines"]["pictures"] == 20
+
+
+def test_other_shardings_agree_to_nine_digits(judged, folder, tmp_path):
+    again = write_split(tmp_path / "split", [samples(9)[:4], samples(9)[4:] + samples(6, seed=1)])
+    flags = [*JUDGED, "--shards", again, "--batch", "8", "--output", str(tmp_path / "again.json")]
+    assert evaluate.main(["--model", str(folder / "model"), *flags]) == 0
+    other = json.loads((tmp_path / "again.json").read_text())
+    for number in (0, 3):
+        for name, value in judged["layers"][number]["judges"]["tiny"].items():
+            assert other["layers"][number]["judges"]["tiny"][name] == pytest.approx(value, rel=1e-6)
+    assert other["swapped"]["psnr"] == pytest.approx(judged["swapped"]["psnr"], rel=1e-6)
+
+
+def test_what_a_judge_saw_in_the_originals_is_kept_for_other_models(judged, folder, tmp_path):
+    kept = tmp_path / "references"
+    tiny_spae.model(seed=1).save_pretrained(str(tmp_path / "model"))
+    assert _run(folder, *JUDGED, "--references", str(kept), output="first.json") == 0
+    (file,) = kept.iterdir()
+    written = file.stat().st_mtime_ns
+    assert (
+        _run(folder, *JUDGED, "--references", str(kept), "--model", str(tmp_path / "model"), output="second.json") == 0
+    )
+    first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("first", "second"))
+    assert file.stat().st_mtime_ns == written
+    assert first["protocol"]["references"] == second["protocol"]["references"] == judged["protocol"]["references"]
+    assert first["layers"] == judged["layers"]
+    assert second["layers"] != judged["layers"]
+
+
+def test_numbers_of_one_protocol_stand_in_one_table_and_others_are_refused(judged, folder, tmp_path, capsys, caplog):
+    assert _run(folder, *JUDGED, "--compare", str(folder / "judged.json"), output="same.json") == 0
+    assert "Frechet distance (random network) by tiny" in capsys.readouterr().out
+    assert _run(folder, "--layers", "1", "--compare", str(folder / "judged.json"), output="other.json") == 1
+    assert "figures of different protocols cannot stand in one table: judges is" in caplog.text
+    cropped = {**judged, "protocol": {**judged["protocol"], "crop": "none"}}
+    with pytest.raises(ValueError, match="crop is"):
+        compared_figures([judged, cropped])
+
+
+def test_another_model_rebuilds_the_same_pictures(judged, folder):
+    flags = (*JUDGED, "--baseline-model", str(folder / "model"))
+    score = _score(folder, *flags)
+    (rival,) = score["codecs"]["model"]
+    assert rival["judges"]["tiny"] == pytest.approx(judged["layers"][3]["judges"]["tiny"])
+    assert score["protocol"]["baseline_model"] == tiny_spae.model().fingerprint
+
+
+def test_a_dry_run_tells_what_is_to_do_and_scores_nothing(judged, folder, caplog):
+    caplog.set_level(logging.INFO)
+    assert _run(folder, *JUDGED, "--dry-run", output="judged.json") == 0
+    assert _run(folder, *JUDGED, "--dry-run", output="dry.json") == 0
+    assert "0 of 2 shards with 0 pictures" in caplog.text
+    assert "2 of 2 shards with 15 pictures to score, by tiny; codecs: bicubic, jpeg" in caplog.text
+    assert not list(folder.glob("dry*"))
+
+
+def test_an_unknown_judge_is_named(folder, caplog):
+    assert _run(folder, "--judges", "nobody") == 2
+    assert "there is no judge 'nobody'; there are inception-v3" in caplog.text
+    assert _run(folder, "--judges", "tiny", "tiny") == 2
+    assert "tiny twice" in caplog.text

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spae.evaluation.metrics import psnr
+from spae.evaluation.pixels import psnr
 from spae.figures import (
     MeasuredPoint,
     curves_figure,

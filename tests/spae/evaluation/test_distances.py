@@ -2,8 +2,52 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torchmetrics.image.fid import _compute_fid
 
 from spae.evaluation.distances import FeatureMoments, InceptionScore, frechet_distance
+from spae.evaluation.judging import parts_of
+
+
+def rebuilt_features(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(200, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 0.5
+
+
+def test_frechet_distance_and_inception_score_are_torch_fidelitys_and_torchmetrics():
+    one, other = rebuilt_features(), rebuilt_features(1)
+    ours = frechet_distance(moments(one), moments(other))
+    theirs = [fid_features_to_statistics(features) for features in (one, other)]
+    expected = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
+    assert ours == pytest.approx(expected, rel=1e-4)
+    statistics = [value for two in theirs for value in (torch.tensor(two["mu"]), torch.tensor(two["sigma"]))]
+    assert ours == pytest.approx(float(_compute_fid(*statistics)), rel=1e-4)
+    logits, score = rebuilt_features(2), InceptionScore(12)
+    score.update(logits.double().softmax(1))
+    fidelity = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
+    assert score.compute() == pytest.approx(fidelity, rel=1e-4)
+
+
+def test_the_frechet_distance_of_gaussians_is_its_closed_form():
+    """Of diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2."""
+    grid = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4)
+    scales, shift = torch.tensor([1.0, 2.0, 3.0, 0.5]).double(), torch.tensor([0.0, 1.0, 2.0, 3.0]).double()
+    factor = 16 / 15  # unbiased variances
+    expected = float(shift.square().sum() + factor * (scales - 1).square().sum())
+    assert frechet_distance(moments(grid), moments(grid * scales + shift)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_inception_score_of_parts_is_their_mean_and_a_part_depends_on_the_key_alone():
+    probabilities, parts = torch.randn(30, 4).softmax(1), parts_of([f"key{n}" for n in range(30)], 3, 0)
+    whole, order = InceptionScore(4, 3), torch.randperm(30)
+    whole.update(probabilities[order], parts[order])
+    own = []
+    for part in range(3):
+        own.append(InceptionScore(4))
+        own[-1].update(probabilities[parts == part])
+    assert whole.compute() == pytest.approx(np.mean([one.compute() for one in own]), rel=1e-9)
+    assert not torch.equal(parts, parts_of([f"key{n}" for n in range(30)], 3, 1))
 
 
 def moments(features, parts=1):

@@ -6,9 +6,11 @@ import torch
 from spae.clip import image_features, load_clip, prompt_features, semantics_record
 from spae.data.records import load_index
 from spae.evaluation.baselines import TrainingSplit
-from spae.evaluation.metrics import psnr
+from spae.evaluation.judging import Examiner
 from spae.evaluation.pictures import EncodedBatch, encoded_batches, first_words
+from spae.evaluation.pixels import psnr
 from spae.evaluation.reconstruction import SplitMetrics, SplitOptions, WordSimilarity, words_of_classes
+from spae.judges.tiny import FIGURES, TinyJudge
 from spae.model import unit_pixels
 from tests import tiny_spae
 from tests.tiny_models import causal_clip
@@ -84,10 +86,38 @@ def test_a_lone_picture_has_nobody_to_exchange_with(model, batches):
     assert _metrics(model, [lone]).compute().swapped is None
 
 
-def test_the_exchange_follows_its_seed(model, batches):
-    first, again, other = (_metrics(model, batches, seed=seed).compute().swapped.psnr for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+def test_judges_and_codecs_are_asked_and_parts_merge_to_the_whole(model, batches):
+    examiners = {"tiny": Examiner(TinyJudge(), (16, 16), 4)}
+    options = {
+        "examiners": examiners,
+        "codecs": ("bicubic",),
+        "layers": (1, 4),
+        "splits": 2,
+        "rival": model,
+        "batch": 4,
+    }
+    whole = _metrics(model, batches, **options)
+    parts, other = (_metrics(model, part, **options) for part in (batches[:3], batches[3:]))
+    parts.merge(other)
+    stored = SplitMetrics(model, SplitOptions(class_words={}, **options))
+    stored.restore(parts.state())
+    scores = [dataclasses.asdict(one.compute()) for one in (whole, parts, stored)]
+    assert scores[1] == scores[2]
+    for layers in (1, 4):
+        judged, merged = (score["rebuilt"][layers]["judged"]["tiny"] for score in scores[:2])
+        assert list(judged) == list(FIGURES.values())
+        assert merged == pytest.approx(judged, rel=1e-9)
+    assert scores[0]["codecs"]["bicubic"][4]["bits"] == 24 * 3 * 3, "3 x 3 pixels have at most 37 values"
+    rival = scores[0]["codecs"]["model"][4]
+    assert rival["judged"]["tiny"] == pytest.approx(scores[0]["rebuilt"][4]["judged"]["tiny"])
+
+
+def test_known_statistics_of_the_originals_are_taken(model, batches):
+    examiners = {"tiny": Examiner(TinyJudge(), (16, 16), 4)}
+    own = _metrics(model, batches, examiners=examiners)
+    known = _metrics(model, batches, examiners=examiners, count_originals=False)
+    assert not any(name.startswith("originals") for name in known.state())
+    assert known.compute(own.originals).rebuilt == own.compute().rebuilt
 
 
 def test_first_words_are_scored_by_the_names_of_the_classes(model, batches):
@@ -146,4 +176,4 @@ def test_clip_judges_the_words_it_is_given(model, batches, tmp_path):
 
 def test_scores_are_plain_values(model, batches):
     values = dataclasses.asdict(_metrics(model, batches).compute())
-    assert values["pixels"][1]["pictures"] == 16
+    assert values["rebuilt"][1]["pixels"]["pictures"] == 16

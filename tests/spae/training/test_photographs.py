@@ -8,7 +8,7 @@ from torchvision.models import resnet50
 
 from spae.config import NetworkConfig, OptimizerConfig
 from spae.data.batch import Batch
-from spae.evaluation.metrics import psnr
+from spae.evaluation.pixels import psnr
 from spae.judges.resnet import PerceptualNetwork
 from spae.model import SPAE, unit_pixels
 from spae.presets import PRESETS

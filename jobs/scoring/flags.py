@@ -1,0 +1,78 @@
+"""The flags of `jobs.evaluate`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    """What is scored, and against what."""
+
+    model: str
+    """Model folder, by path, URL or hub id."""
+    shards: str
+    """Folder of the split to score; its classes.parquet names the labels."""
+    output: str
+    """JSON file to write; what was counted of each shard lies in a folder of its name with .parts, so that the same
+    command continues a killed run. With judges a .md with the table, a .png with its plot and a -pictures.png too."""
+    tokens: str | None = None
+    """Folder of token tables of this split by this model; without it the pictures are encoded."""
+    train_shards: str | None = None
+    """Training split for the baselines: the best map from first words to classes, and the nearest picture. It is held
+    in memory."""
+    vocabulary: str | None = None
+    """Vocabulary folder with the semantics of --clip."""
+    clip: str | None = None
+    """open_clip model that judged the vocabulary."""
+    clip_weights: str | None = None
+    """Its weights: an open_clip tag or a file."""
+    layers: str = "all"
+    """Numbers of layers to decode, such as 1,3,5."""
+    batch: int = 64
+    """Pictures of every pass of the model, as in the token tables."""
+    judges: tuple[str, ...] = ()
+    """Frozen networks that measure the pictures, by names of `python -m jobs.judges`, or NAME=FILE with weights."""
+    codecs: tuple[Literal["jpeg", "webp", "bicubic"], ...] = ()
+    """What else rebuilds the pictures: JPEG and WebP at the words' bits, bicubic down and up at as many values."""
+    baseline_model: str | None = None
+    """Another model folder, such as one with a learned codebook, that rebuilds them from all its words."""
+    inception_splits: int = 1
+    """Parts of the split for the Inception score, by key; papers take 10 of 50,000 pictures."""
+    references: str | None = None
+    """Folder that keeps what judges saw in the originals, for runs of other models."""
+    compare: tuple[str, ...] = ()
+    """Documents of other runs to show beside this one; refused where the protocol is another."""
+    examples: int = 8
+    """Pictures that are drawn with their words and what the layers rebuild."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    workers: int | None = None
+    """Actors of a Ray cluster that score shards, on a CPU with one thread each: any number gives the same bits. By
+    default this process alone, without Ray."""
+    worker_cpus: float = 1.0
+    """CPUs that Ray reserves for an actor."""
+    ray_address: str | None = None
+    """Cluster to use, else that of RAY_ADDRESS, else one on this machine for this run alone."""
+    wait_for_resources: float | None = None
+    """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
+    seed: int = 0
+    """Deals pictures to the parts of --inception-splits."""
+    limit: int | None = None
+    """Score the first shards only."""
+    dry_run: bool = False
+    """Print what would be scored, and score nothing."""
+    max_error_share: float = 0.01
+    """Share of undecodable samples above which the command ends as failed."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "limit", "workers", "inception_splits", "examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
+        if self.worker_cpus <= 0:
+            raise ValueError(f"--worker-cpus {self.worker_cpus} must be above 0")
+        if (self.clip is None) != (self.vocabulary is None):
+            raise ValueError("--vocabulary and --clip belong together: CLIP judges by the features stored there")
+
+    @property
+    def named(self) -> str:
+        """The output's URL without .json, which all that is written beside it begins with."""
+        return self.output.removesuffix(".json")

@@ -1,0 +1,54 @@
+"""Tables of reconstructions, of a small model on a small split."""
+
+import json
+
+import pytest
+
+from jobs import reproduce
+from tests import tiny_spae
+from tests.tiny_shards import samples, write_split
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reconstructions")
+    tiny_spae.model().save_pretrained(str(root / "model"))
+    return root, ("--model", str(root / "model"), "--shards", write_split(root / "test", [samples(6)]))
+
+
+def cells(folder, name):
+    document = json.loads((folder / f"{name}.json").read_text())
+    return {(cell["layers"], cell["column"]): cell for cell in document["cells"]}
+
+
+def test_own_judges_stand_under_their_own_names(places):
+    root, flags = places
+    judged = ("--judges", "tiny", "--examples", "1", "--batch", "4")
+    assert reproduce.main(["tab2", "--layers", "2", "4", "--output", str(root / "paper"), *flags, *judged]) == 0
+    found = cells(root / "paper", "tab2")
+    assert {layers for layers, _ in found} == {2, 4}
+    cell = found[4, "Frechet distance (random network), tiny"]
+    assert (cell["count"], cell["published"]) == (6, {})
+    assert cell["value"] > 0
+    text = (root / "paper" / "tab2.md").read_text()
+    assert "| judges | Inception-v3 of TensorFlow; LPIPS, its network not told | tiny (" in text
+    assert "| SSIM | 0." in text
+
+
+def test_the_papers_figures_stand_beside_figures_of_the_same_name():
+    from jobs.reproductions import tab2, tab4
+
+    row = {"layer": 6, "psnr": 20.0, "ssim": 0.5, "clip_score_so_far": 0.16}
+    row["judges"] = {"inception-v3": {"FID": 5.0}, "lpips-vgg": {"LPIPS (VGG16)": 0.2}, "other": {"FID-like": 1.0}}
+    for table in (tab2.TABLE, tab4.TABLE):
+        document = {"samples": 9, "layers": [{"layer": 1}, row]}
+        found = {cell.column: cell for cell in table.cells(table.runs(reproduce.Inputs())[0], document, "")}
+        assert found["FID"].differences["SPAE, 128"] == pytest.approx(0.59)
+        assert found["LPIPS (VGG16)"].published["SPAE, 128"] == 0.12
+        assert not found["FID-like, other"].published
+    assert found["CLIP score"].differences["SPAE, 128"] == pytest.approx(0.0023)
+
+
+def test_layers_that_the_model_lacks_are_told(places, tmp_path):
+    _, flags = places
+    assert reproduce.main(["tab4", "--output", str(tmp_path), *flags]) == 2

@@ -31,7 +31,8 @@ from jobs.scoring.pages import score_markdown, score_plot
 from jobs.scoring.parts import PartFolder, ReferenceFolder
 from jobs.scoring.protocol import protocol_of, run_identity
 from jobs.scoring.scorer import ShardScorer, judge_identities, known_references, merged_parts
-from jobs.tokens.actors import FailureWatch, ModelActors, load_for_actor, quiet_data
+from jobs.tokens.actors import FailureWatch, ModelActors, load_for_actor
+from jobs.tokens.pool import ActorPool
 from spae.data.publishing import publish, read_bytes
 from spae.data.records import ShardInfo, SplitIndex, load_index
 from spae.evaluation.judging import statistics_sha256
@@ -129,7 +130,7 @@ class ActorWork:
 
 
 class _ScoringActor:
-    """Holds model and judges: a shard in, what went wrong out."""
+    """Holds model and judges: a shard in, the shard and what went wrong out."""
 
     def __init__(self, work: ActorWork) -> None:
         flags = work.flags
@@ -139,12 +140,12 @@ class _ScoringActor:
         tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
         self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def score(self, shard: ShardInfo) -> tuple[ShardInfo, str]:
         try:
-            self._scorer.score(ShardInfo(**row))
+            self._scorer.score(shard)
         except Exception as error:  # of whatever library store or device need: the other shards go on
-            return {**row, "reason": str(error) or repr(error)}
-        return {**row, "reason": ""}
+            return shard, str(error) or repr(error)
+        return shard, ""
 
 
 def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[ShardInfo]:
@@ -161,15 +162,17 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
     actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
     if options.baselines is not None:
         work = dataclasses.replace(work, baselines=(ray.put(options.baselines),))
-    quiet_data()
+    pool: ActorPool[ShardInfo, tuple[ShardInfo, str]] = ActorPool(
+        lambda: actors.start(_ScoringActor, work),
+        "score",
+        actors.pool_size(may_grow=may_grow),
+        lambda shard, reason: (shard, reason),
+    )
     watch, failed = FailureWatch("is not scored"), []
-    rows = ray.data.from_items([dataclasses.asdict(shard) for shard in todo], override_num_blocks=len(todo))
-    outcomes = rows.map(_ScoringActor, fn_constructor_args=[work], **actors.map_options)  # type: ignore[arg-type]
-    for row in outcomes.iter_rows():
-        reason = row.pop("reason")
-        watch.note(row["url"], reason)
+    for shard, reason in pool.run(todo):
+        watch.note(shard.url, reason)
         failed += [reason] if reason else []
-        yield ShardInfo(**row)
+        yield shard
     if failed:
         raise ValueError(f"{len(failed)} shards are not scored, the first: {failed[0]}; mend them and rerun")
 

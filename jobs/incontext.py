@@ -271,6 +271,10 @@ def _report(plan: Plan, flags: IncontextFlags) -> int:
         sys.stdout.write(f"{setting:44} n/a: {reason}\n")
     url = join(run.output, "summary.json")
     protocol = {**footer, **dataclasses.asdict(flags)}
+    if isinstance(job, DrawingJob):
+        protocol["judge"] = judge = job.ceiling()
+        shares = "{real:.1%} of real and {rebuilt:.1%} of rebuilt pictures".format(**judge)
+        sys.stdout.write(f"the judge is right of {shares}, n {judge['pictures']}\n")
     document = summary_document(read_bytes(url), protocol, footer.keys(), run.task, reports)
     publish(url, json.dumps(document, indent=1).encode())
     logger.info("%s: %d questions without an answer; %s", footer["llm"], errors, url)

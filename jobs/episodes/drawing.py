@@ -1,7 +1,7 @@
 """Making files of drawn pictures: draw words, decode them, judge what they show, publish rows and a picture of them."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
 _JUDGING_PICTURES = 10_000
+_JUDGED_PICTURES = 500
 _JUDGING_SIDE = 32
 _NEIGHBOURS = 5
 
@@ -65,7 +66,9 @@ class DrawingJob:
         model: decodes the words.
         layers: that are drawn.
         judge: says what a drawing shows.
-        support: pictures of the examples.
+        scored: real pictures on which the judge is tried.
+        names: what these show, by their keys.
+        encode: words of the drawn layers, int (n, words), of pictures.
         drawer: how their words are asked for.
     """
 
@@ -75,7 +78,9 @@ class DrawingJob:
     model: SPAE
     layers: int
     judge: PictureJudge
-    support: SplitPictures
+    scored: SplitPictures
+    names: Mapping[str, str]
+    encode: Callable[[Pixels], NDArray[np.int32]]
     drawer: WordDrawer
 
     def ask(self, file: EpisodeFile, answerer: PromptModel) -> list[EpisodeRow]:
@@ -111,6 +116,16 @@ class DrawingJob:
             for name, value in measures.items():
                 values.setdefault(name, []).append(value)
         return {name: float(np.mean(some)) for name, some in values.items()}
+
+    def ceiling(self) -> dict[str, float]:
+        """How often the judge is right of real pictures that nobody drew, and of what their words rebuild."""
+        keys = [key for key in self.scored.keys if key in self.names][:_JUDGED_PICTURES]
+        real = self.scored.read(keys)
+        rebuilt = np.stack([one for one in self._pictures(self.encode(real).tolist()) if one is not None])
+        truth = np.array([self.names[key] for key in keys])
+        judged = {"real": self.judge(real), "rebuilt": self.judge(rebuilt)}
+        shares = {name: float(np.mean(np.array(names) == truth)) for name, names in judged.items()}
+        return {"pictures": len(keys), **shares}
 
     def prompts(self, setting: str, number: int) -> list[tuple[str, int]]:
         """Text of each prompt of an episode with an example's words for those that are not drawn yet, and the most

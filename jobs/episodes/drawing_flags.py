@@ -1,7 +1,7 @@
 """Which pictures are drawn, and how: flags of the drawing tasks, and making what draws."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ class DrawingFlags(TaskFlags):
         """Whether the task draws pictures."""
         return self.task in DRAWING_TASKS
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.known_layers and self.task != "denoise":
+            raise ValueError(f"--known-layers {self.known_layers} is for --task denoise, whose pictures have some")
+
     @property
     def decoding(self) -> Decoding:
         """In which segments; ValueError where that means nothing."""
@@ -81,60 +86,67 @@ def drawing_job(flags: DrawingFlags, model: SPAE, footer: Mapping[str, Any]) -> 
 
     ValueError where a place is none, or there are not so many layers.
     """
-    shards, support = place("--shards", flags.shards or ""), place("--support-shards", flags.support_shards or "")
-    layers = check_layers(flags.drawn_layers, model.depth)
-    height, width = model.config.input_size
-    pictures = SplitPictures(support, (height, width))
-    words = SplitWords(model, support, layers, flags.batch, flags.support_tokens)
-    names = class_names(support, flags.classes)
-    writer = WordText(model.vocabulary)
-    hashes = {"shards_sha256": load_index(shards).sha256, "support_shards_sha256": load_index(support).sha256}
-    if flags.task == "draw-classes":
-        task: DrawingTask = ClassDrawing(
-            support=words, class_names=names, seed=flags.seed, queries=flags.queries, provenance=hashes
-        )
-    else:
-        task = _denoising(flags, model, writer, pictures, shards, hashes)
+    opened, layers = _open(flags, model), check_layers(flags.drawn_layers, model.depth)
+    task = _task(flags, model, opened)
     return DrawingJob(
         run=EpisodesRun(place("--output", flags.output), task.name, {**footer, **task.provenance}, episodes_a_file=1),
         task=task,
         seed=flags.seed,
         model=model,
         layers=layers,
-        judge=PictureJudge(pictures, _shown(words, names)),
-        support=pictures,
-        drawer=WordDrawer(writer, _sizes(model, layers), flags.decoding, flags.sampling),
+        judge=PictureJudge(opened.support, _shown(opened.words, opened.class_names)),
+        scored=opened.scored,
+        names=opened.shown,
+        encode=opened.encode,
+        drawer=WordDrawer(WordText(model.vocabulary), _sizes(model, layers), flags.decoding, flags.sampling),
     )
 
 
-def _denoising(
-    flags: DrawingFlags,
-    model: SPAE,
-    writer: WordText,
-    support: SplitPictures,
-    shards: str,
-    provenance: Mapping[str, Any],
-) -> Denoising:
-    layers = check_layers(flags.drawn_layers, model.depth)
-    sizes = _sizes(model, layers)
-    if not 0 <= flags.known_layers < layers:
-        raise ValueError(f"--known-layers {flags.known_layers} must leave one of the {layers} layers to draw")
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """Both splits: the support's pictures, words and class names, the other's pictures and what they show."""
+
+    support: SplitPictures
+    words: SplitWords
+    class_names: Mapping[int, str]
+    scored: SplitPictures
+    shown: Mapping[str, str]
+    encode: Callable[[NDArray[np.uint8]], NDArray[np.int32]]
+    provenance: Mapping[str, Any]
+
+
+def _open(flags: DrawingFlags, model: SPAE) -> _Opened:
+    shards, support = place("--shards", flags.shards or ""), place("--support-shards", flags.support_shards or "")
+    layers, (height, width) = check_layers(flags.drawn_layers, model.depth), model.config.input_size
 
     def encode(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
         return encode_in_batches(model, pixels, flags.batch, layers).flatten().numpy().astype(np.int32)
 
-    scored = SplitWords(model, shards, 1, flags.batch)
-    return Denoising(
-        support=support,
-        scored=SplitPictures(shards, support.size),
+    return _Opened(
+        support=SplitPictures(support, (height, width)),
+        words=SplitWords(model, support, layers, flags.batch, flags.support_tokens),
+        class_names=class_names(support, flags.classes),
+        scored=SplitPictures(shards, (height, width)),
+        shown=_shown(SplitWords(model, shards, 1, flags.batch, flags.tokens), class_names(shards, flags.classes)),
         encode=encode,
-        writer=writer,
-        label=_shown(scored, class_names(shards, flags.classes)),
-        kept=sum(sizes[: min(_KEPT_LAYERS, layers - 1)]),
-        known=sum(sizes[: flags.known_layers]),
-        seed=flags.seed,
-        queries=flags.queries,
-        provenance=provenance,
+        provenance={"shards_sha256": load_index(shards).sha256, "support_shards_sha256": load_index(support).sha256},
+    )
+
+
+def _task(flags: DrawingFlags, model: SPAE, opened: _Opened) -> DrawingTask:
+    shared: dict[str, Any] = {"seed": flags.seed, "queries": flags.queries, "provenance": opened.provenance}
+    if flags.task == "draw-classes":
+        return ClassDrawing(support=opened.words, class_names=opened.class_names, **shared)
+    layers = check_layers(flags.drawn_layers, model.depth)
+    return Denoising(
+        support=opened.support,
+        scored=opened.scored,
+        encode=opened.encode,
+        writer=WordText(model.vocabulary),
+        label=opened.shown,
+        kept=sum(_sizes(model, min(_KEPT_LAYERS, layers - 1))),
+        known=sum(_sizes(model, flags.known_layers)),
+        **shared,
     )
 
 

@@ -53,7 +53,9 @@ def test_every_drawing_is_a_row_with_words_and_picture(folder, model, llm, tmp_p
     scores = json.loads((tmp_path / "summary.json").read_text())["draw-classes"]["1-shot"]
     assert scores["invalid"] == scores["foreign"] == 0
     assert scores["nearest_example"] > 0
-    assert "chance 33.3%" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "chance 33.3%" in output
+    assert "the judge is right of 100.0% of real" in output
 
 
 def test_the_reference_copies_an_example_of_the_class(folder, model, tmp_path):
@@ -97,7 +99,7 @@ def test_another_way_of_drawing_is_another_run(folder, model, tmp_path, caplog):
     [
         ((*CLASSES_TASK, "--settings", "1-shot-sum"), f"class {CLASSES[0]!r} is none of zero"),
         ((*CLASSES_TASK, "--candidates", "2"), "all the same at temperature 0"),
-        ((*MENDING, "--known-layers", "4"), "must leave one of the 4 layers to draw"),
+        ((*MENDING, "--known-layers", "4"), "words are known, which are not the first"),
         ((*MENDING, "--drawn-layers", "5"), "layers"),
     ],
 )

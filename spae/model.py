@@ -17,6 +17,7 @@ from spae.config import SPAEConfig, to_dict
 from spae.data.media import fit_image, to_rgb
 from spae.model_folder import ModelFolder
 from spae.networks.autoencoder import Decoder, Encoder, memory_layout
+from spae.networks.inflation import Inflation, inflate_weights
 from spae.networks.latent_statistics import LatentNormalisation
 from spae.pyramid import TokenPyramid, check_layers
 from spae.quantizers import Quantized, make_quantizer
@@ -172,6 +173,22 @@ class SPAE(nn.Module):
                 f"the model was converted to {self.codebook.embeddings.dtype}, its words too; load it again and use "
                 "torch.autocast for faster networks"
             )
+
+    def inflate(self, config: SPAEConfig, kernels: Inflation = "central") -> "SPAE":
+        """The video model of a configuration, of the same words, that begins with what this image model knows.
+
+        With central kernels a still clip has the picture's latents at every frame, and latents that are the same at
+        every frame become the picture they stand for; `averaged` spreads each kernel over the frames, see
+        `spae/networks/inflation.py`. ValueError where the two differ in more than the frames.
+        """
+        if len(self.config.input_size) != 2 or config.input_size[1:] != self.config.input_size:
+            raise ValueError(
+                f"a model of inputs {config.input_size} cannot begin from one of {self.config.input_size}; inflate an "
+                "image model of the video model's height and width"
+            )
+        model = SPAE(config, self.vocabulary)
+        model.load_state_dict(inflate_weights(self.state_dict(), model.state_dict(), kernels))
+        return model.to(self.device).train(self.training)
 
     @property
     def fingerprint(self) -> str:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from spae.ablations import ABLATIONS
@@ -48,7 +50,7 @@ def test_the_baseline_is_maskgits():
     assert (objective.commitment_weight, objective.codebook_weight, objective.entropy_weight) == (0.25, 1.0, 0.1)
 
 
-@pytest.mark.parametrize("preset", ["digits-32", "mnist-32", "image-128", "image-256"])
+@pytest.mark.parametrize("preset", ["digits-32", "mnist-32", "image-128", "image-256", "video-128", "digits-video"])
 def test_every_row_fits_every_preset(preset):
     for change in ABLATIONS.values():
         assert change(PRESETS[preset]).model.latent_grid == PRESETS[preset].model.latent_grid
@@ -56,3 +58,19 @@ def test_every_row_fits_every_preset(preset):
 
 def test_presets_of_256_pixels_have_the_latents_of_128():
     assert PRESETS["image-256"].model.layer_sizes == PRESETS["image-128"].model.layer_sizes == (1, 4, 16, 64, 256, 256)
+
+
+def test_the_video_preset_is_the_papers():
+    config = PRESETS["video-128"]
+    assert (config.model.input_size, config.model.latent_grid) == ((16, 128, 128), (4, 16, 16))
+    assert config.model.layer_sizes == (1, 4, 16, 128, 1024, 1024)
+    assert len(config.objective.semantic_thresholds) == 5
+    assert (config.data.batch_size, config.steps) == (512, 130_000)
+
+
+def test_rows_for_videos_differ_from_those_for_images_in_their_grids_alone():
+    for name in ("vq", "frozen", "semantic"):
+        model = PRESETS[f"video-128-{name}"].model
+        assert model.grids == ((4, 16, 16),)
+        image = PRESETS[f"image-128-{name}"].model
+        assert dataclasses.replace(image, input_size=(16, 128, 128), grids=model.grids) == model

@@ -3,6 +3,7 @@ import torch
 
 from spae.config import NetworkConfig, SPAEConfig
 from spae.networks.autoencoder import Decoder, Encoder
+from spae.presets import PRESETS
 
 SMALL = NetworkConfig(base_channels=8, channel_multipliers=(1, 2), residual_blocks=1, middle_blocks=1)
 IMAGE = SPAEConfig(input_size=(8, 8), grids=((1, 1), (4, 4)), embedding_width=6, network=SMALL)
@@ -20,6 +21,11 @@ def parameters(config):
 )
 def test_the_papers_image_model_has_its_parameters(width, millions):
     assert parameters(SPAEConfig(embedding_width=width)) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_the_papers_video_model_has_its_parameters():
+    """175.9 million at width 1,536 (facts 2.2)."""
+    assert parameters(PRESETS["video-128"].model) / 1e6 == pytest.approx(175.90, abs=0.005)
 
 
 @pytest.mark.parametrize("config", [IMAGE, CLIP], ids=["image", "clip"])

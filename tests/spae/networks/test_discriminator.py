@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from spae.config import DiscriminatorConfig
-from spae.networks.discriminator import Discriminator, DiscriminatorBlock
+from spae.networks.discriminator import Discriminator, DiscriminatorBlock, block_factors
 
 SMALL = DiscriminatorConfig(base_channels=4, channel_multipliers=(2, 4))
 
 
 def test_a_block_is_stylegans():
     """(1x1(pool(x)) + conv(pool(conv(x)))) / sqrt 2, leaky slopes .2, written with functions."""
-    block = DiscriminatorBlock(2, (3, 5))
+    block = DiscriminatorBlock((2, 2), (3, 5))
     x = torch.randn(2, 3, 8, 8)
 
     def leaky(y):
@@ -45,3 +45,18 @@ def test_the_paper_size_ends_at_four_by_four():
 def test_sides_that_do_not_halve_are_named():
     with pytest.raises(ValueError, match=r"divisible by 4.*fewer discriminator\.channel_multipliers"):
         Discriminator(SMALL, (16, 18))
+
+
+def test_sixteen_frames_of_128_pixels_end_at_one_by_four_by_four():
+    """Frames stop halving where they are used up, as in MAGVIT; height and width go on."""
+    with torch.device("meta"):
+        judge = Discriminator(DiscriminatorConfig(), (16, 128, 128))
+        assert judge(torch.empty(2, 3, 16, 128, 128)).shape == (2,)
+    assert judge.head[0].in_features == 128 * 4 * 4 * 4
+    with pytest.raises(ValueError, match="divisible by 32 in height and width"):
+        Discriminator(DiscriminatorConfig(), (16, 128, 112))
+
+
+def test_frames_halve_while_they_are_even():
+    assert block_factors(SMALL, (6, 8, 8)) == [(2, 2, 2), (1, 2, 2)]
+    assert block_factors(SMALL, (5, 8, 8)) == [(1, 2, 2), (1, 2, 2)]

@@ -3,18 +3,15 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from spae.codebook.frozen import default_temperature
 from spae.codebook.variants import TrainableCodebook, make_codebook
 from spae.config import SPAEConfig, to_dict
-from spae.data.media import fit_image, to_rgb
+from spae.data.pixels import PictureInput, stack_pictures
 from spae.model_folder import ModelFolder
 from spae.networks.autoencoder import Decoder, Encoder, memory_layout
 from spae.networks.inflation import Inflation, inflate_weights
@@ -22,10 +19,6 @@ from spae.networks.latent_statistics import LatentNormalisation
 from spae.pyramid import TokenPyramid, check_layers
 from spae.quantizers import Quantized, make_quantizer
 from spae.vocabulary import Vocabulary
-
-_ROUNDING = 1e-3
-
-ImageInput = Tensor | Image.Image | Sequence[Image.Image]
 
 
 @dataclass(frozen=True)
@@ -120,23 +113,16 @@ class SPAE(nn.Module):
         )
 
     @torch.no_grad()
-    def encode(self, pictures: ImageInput, layers: int | None = None) -> TokenPyramid:
+    def encode(self, pictures: PictureInput, layers: int | None = None) -> TokenPyramid:
         """Words of pictures; in any mode by the stored statistics, so that they depend on the picture alone.
 
         Args:
             pictures: uint8 or float [0, 1] tensor (B, 3, H, W) or (B, 3, T, H, W) of the model's input size, or a PIL
-                image or a list of them, which are cropped and resized to it.
+                image or a list of them, which are cropped and resized to it; clips also as a list of tensors (3, T, H,
+                W) or of lists of T PIL images.
             layers: search the first layers alone, 1 to depth; the words are those that a search of all would give.
         """
-        pixels = self._pixels(pictures)
-        expected = (3, *self.config.input_size)
-        if tuple(pixels.shape[1:]) != expected:
-            shape = ", ".join(map(str, expected))
-            raise ValueError(
-                f"pixels of shape {tuple(pixels.shape)} must be (B, {shape}); PIL images are resized for you"
-            )
-        if pixels.is_floating_point():
-            _check_range(pixels)
+        pixels = stack_pictures(pictures, self.config.input_size)
         latents = self.statistics.stored(self._encoder_output(pixels.to(self.device)))
         return self.quantizer(latents, searched=layers).tokens
 
@@ -152,15 +138,6 @@ class SPAE(nn.Module):
                     f"layer {number} holds ids {int(layer.min())}..{int(layer.max())}, outside 0 to {words - 1}"
                 )
         return self.reconstruct(self.quantizer.embed(kept)).clamp(0, 1)
-
-    def _pixels(self, pictures: ImageInput) -> Tensor:
-        if isinstance(pictures, Tensor):
-            return pictures
-        images = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
-        height, width = self.config.input_size[-2:]
-        arrays = [fit_image(to_rgb(image), (height, width)) for image in images]
-        stacked = np.stack(arrays) if arrays else np.empty((0, height, width, 3), np.uint8)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
     def _encoder_output(self, pixels: Tensor) -> Tensor:
         self._check_precision()
@@ -259,14 +236,3 @@ def unit_pixels(pixels: Tensor) -> Tensor:
     if not pixels.is_floating_point():
         raise ValueError(f"pixels are {pixels.dtype}; use uint8 in [0, 255] or float in [0, 1]")
     return pixels.float()
-
-
-def _check_range(pixels: Tensor) -> None:
-    """ValueError unless float pixels lie in [0, 1], up to the rounding of a resize."""
-    if not pixels.numel():
-        return
-    low, high = (float(value) for value in pixels.aminmax())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        raise ValueError(
-            f"float pixels lie in [{low:g}, {high:g}]; they must be finite and in [0, 1]: divide by 255, or clamp"
-        )

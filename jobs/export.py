@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import tyro
 
 from jobs.paths import place
-from jobs.training.run_folder import RunRecord, load_latest_state
-from spae.model import SPAE
-from spae.vocabulary import Vocabulary
+from jobs.training.run_folder import load_run
 
 logger = logging.getLogger(__name__)
 
@@ -43,18 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model.save_pretrained(output)
     logger.info("wrote %s: step %d, fingerprint %s", output, step, model.fingerprint[:16])
     return 0
-
-
-def load_run(run: str, vocabulary_url: str | None = None) -> tuple[SPAE, int]:
-    """The averaged model of a run's newest checkpoint, in evaluation mode, and its step."""
-    record = RunRecord.load(run)
-    vocabulary = Vocabulary.load(vocabulary_url or record.vocabulary)
-    if vocabulary.words_fingerprint != record.words_fingerprint:
-        raise ValueError(f"{vocabulary_url or record.vocabulary} is not the vocabulary that {run} was trained with")
-    state = load_latest_state(run)
-    model = SPAE(record.config.model, vocabulary)
-    model.load_state_dict(state["average"])
-    return model.eval().frozen(), int(state["step"])
 
 
 if __name__ == "__main__":

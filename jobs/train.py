@@ -19,13 +19,17 @@ from jobs.cluster import connect
 from jobs.paths import place
 from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.retries import persistently
+from jobs.training.image_model import ImageModel
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
 from jobs.training.launch import TrainingError, train_on_cluster, worker_resources
+from jobs.training.media import check_media
 from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record, storage
 from spae.ablations import ABLATIONS
 from spae.config import ObjectiveConfig, TrainConfig
 from spae.data.publishing import join, publish, read_bytes
+from spae.model_folder import shipped_models
+from spae.networks.inflation import Inflation
 from spae.presets import PRESETS
 from spae.vocabulary import Vocabulary
 
@@ -44,7 +48,7 @@ class TrainFlags:
     """
 
     shards: str
-    """Split folder that `pipelines.images` wrote."""
+    """Split folder that `pipelines.images` or `pipelines.videos` wrote."""
     vocabulary: str
     """Vocabulary folder that `pipelines.vocabulary` wrote."""
     run: str
@@ -60,6 +64,11 @@ class TrainFlags:
     perceptual_weights: str | None = None
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
     while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
+    image_model: str | None = None
+    """For a video model: the image model that it begins from, inflated; a model folder, the name of a shipped model, or
+    a run folder, whose discriminator comes too."""
+    inflation: Inflation = "central"
+    """Where a kernel of the image model goes: central, in the middle frame; averaged, a share of it in each."""
     workers: int = 1
     """Ray Train workers, one process and (on cuda) one GPU each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -152,18 +161,21 @@ def prepare(flags: TrainFlags) -> TrainJob:
         vocabulary=place("--vocabulary", flags.vocabulary),
         judges=_judges(flags, config.objective, vocabulary),
         run=place("--run", flags.run),
+        image_model=_image_model(flags),
         device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
         **{name: getattr(flags, name) for name in _PASSED_ON},
     )
     index = job.plan(rank=0, ranks=flags.workers).index
-    epochs = config.steps * config.data.batch_size / index.samples
+    check_media(index, config)
+    image_model = job.image_model.check(config.model, vocabulary) if job.image_model else None
+    epochs = config.steps * config.data.batch_size / (index.samples * config.data.clips_per_video)
     logger.info(
         "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
         *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
     storage(job.run)
     if not flags.dry_run:
-        claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index), replace=flags.replace)
+        claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index, image_model), replace=flags.replace)
     return job
 
 
@@ -208,6 +220,14 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
         logger.warning("the vocabulary has %d words: so many instead of %d", len(vocabulary), model.table_size)
         model = dataclasses.replace(model, table_size=len(vocabulary))
     return dataclasses.replace(config, model=model)
+
+
+def _image_model(flags: TrainFlags) -> ImageModel | None:
+    """The image model from any working directory; the name of a shipped one stays as it is."""
+    if flags.image_model is None:
+        return None
+    shipped = flags.image_model in shipped_models() and not os.path.exists(flags.image_model)
+    return ImageModel(flags.image_model if shipped else place("--image-model", flags.image_model), flags.inflation)
 
 
 def _weights(flag: str, weights: str | None) -> str | None:

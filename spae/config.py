@@ -139,6 +139,8 @@ class ObjectiveConfig:
     """lambda of equation 8; 0 trains without a discriminator."""
     perceptual_weight: float = 0.1
     """eta of equation 8; 0 trains without the ResNet-50 that judges resemblance."""
+    perceptual_frames: int = 4
+    """Frames of each clip that the ResNet-50 sees, others every step."""
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     semantic_weight: float = 1.0
     """alpha of equation 9; 0 trains without semantic guidance."""
@@ -192,6 +194,18 @@ class DataConfig:
     """Mirror half of the pictures; wrong for digits and letters."""
     shift: int = 0
     """Largest random shift in pixels, borders repeated."""
+    frame_stride: int = 1
+    """Of videos: how many frames further each next frame of a clip lies."""
+    clips_per_video: int = 1
+    """Clips that an epoch cuts from each video at random places; they come one after the other, decoded together."""
+    frame_rate: float | None = None
+    """Frames a second that videos must have, within 1%: others count as undecodable. 0 takes any; None too, but
+    jobs.train refuses a split whose first videos differ."""
+
+    def __post_init__(self) -> None:
+        for name in ("frame_stride", "clips_per_video"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +229,10 @@ class TrainConfig:
             raise ValueError(
                 f"data.batch_size={self.data.batch_size} must be at least {SMALLEST_BATCH}: with fewer samples the "
                 "statistics of a position leave nothing to train; or set model.latent_statistics=channel"
+            )
+        if len(self.model.input_size) == 2 and (self.data.clips_per_video, self.data.frame_stride) != (1, 1):
+            raise ValueError(
+                f"data.clips_per_video and data.frame_stride are of videos, and the model takes {self.model.input_size}"
             )
         guided, layers = len(self.objective.semantic_thresholds), len(self.model.grids)
         if guided > layers:

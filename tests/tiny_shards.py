@@ -25,12 +25,12 @@ def samples(count: int, seed: int = 0, side: int = 16) -> list[Sample]:
     return [(f"sample-{seed}-{n:04d}", encode_png(picture), n % len(CLASSES)) for n, picture in enumerate(pictures)]
 
 
-def write_split(folder: Path, shards: Sequence[Sequence[Sample]], split: str = "test") -> str:
+def write_split(folder: Path, shards: Sequence[Sequence[Sample]], split: str = "test", suffix: str = "png") -> str:
     """Write a split of these shards; its URL."""
     folder.mkdir(parents=True, exist_ok=True)
     infos = []
     for number, shard in enumerate(shards):
-        data = tar_bytes(shard)
+        data = tar_bytes(shard, suffix)
         path = folder / f"{split}-{number:06d}.tar"
         path.write_bytes(data)
         infos.append(ShardInfo(str(path), len(shard), len(data), hashlib.sha256(data).hexdigest()))
@@ -39,12 +39,12 @@ def write_split(folder: Path, shards: Sequence[Sequence[Sample]], split: str = "
     return str(folder)
 
 
-def tar_bytes(shard: Sequence[Sample]) -> bytes:
+def tar_bytes(shard: Sequence[Sample], suffix: str = "png") -> bytes:
     """A tar in WebDataset form."""
     sink = io.BytesIO()
     writer = TarWriter(sink, encoder=False, mtime=0)
     for key, media, label in shard:
         labels = {} if label is None else {"cls": str(label).encode()}
-        writer.write({"__key__": key, "png": media, **labels})
+        writer.write({"__key__": key, suffix: media, **labels})
     writer.close()
     return sink.getvalue()

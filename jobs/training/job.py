@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.resources import Device
+from jobs.training.image_model import ImageModel
 from jobs.training.judges import JudgeSource
 from spae.config import TrainConfig
 from spae.data.loader import BatchPlan
@@ -21,6 +22,8 @@ class TrainJob:
     vocabulary: str
     judges: JudgeSource
     run: str
+    image_model: ImageModel | None
+    """That a video model begins from."""
     device: Device
     """What every worker must compute on."""
     threads: int

@@ -43,6 +43,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     judges = load_judges(job.judges, state.model.vocabulary, job.config.objective.semantic_weight > 0, device)
     objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
     plan = job.plan(context.get_world_rank(), context.get_world_size())
+    if job.image_model and ray.train.get_checkpoint() is None:
+        job.image_model.begin(state)
     restore(state, plan.order)
     _train(job, plan, state, objective)
 
@@ -51,10 +53,11 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
     """Step until the end, or until there is a reason to stop."""
     log = TrainingLog(job.run, job.config, state.step, plan.rank)
     thresholds = job.config.objective.semantic_thresholds[: objective.guided_layers]
-    usage = UsageMeter(state.model, plan.index.samples, state.seen, thresholds)
+    usage = UsageMeter(state.model, plan.order.samples, state.seen, thresholds)
     pictures = None
     if plan.rank == 0 and job.val_shards is not None:
-        pictures = load_validation(job.val_shards, job.config.model.input_size)
+        size, stride = job.config.model.input_size, job.config.data.frame_stride
+        pictures = load_validation(job.val_shards, size, frame_stride=stride)
     for batch in batches(plan, state.seen):
         if state.step >= job.config.steps:
             return

@@ -13,6 +13,7 @@ from fsspec import AbstractFileSystem
 from spae.config import TrainConfig, from_dict, to_dict
 from spae.data.publishing import join, publish, read_bytes
 from spae.data.records import SplitIndex
+from spae.model import SPAE
 from spae.vocabulary import Vocabulary
 
 CONFIG_FILE, HISTORY_FILE, STATE_FILE = "config.json", "history.jsonl", "state.pt"
@@ -34,6 +35,8 @@ class RunRecord:
     data_fingerprint: str
     vocabulary: str
     """Where the vocabulary lay; information for the export, not compared."""
+    image_model: str | None = None
+    """Of the image model that a video model begins from: fingerprint, and what became of its kernels."""
 
     def to_json(self) -> bytes:
         """Content of config.json."""
@@ -130,7 +133,21 @@ def read_history(run: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (data or b"").splitlines()]
 
 
-def run_record(config: TrainConfig, vocabulary: Vocabulary, vocabulary_url: str, index: SplitIndex) -> RunRecord:
+def load_run(run: str, vocabulary_url: str | None = None) -> tuple[SPAE, int]:
+    """The averaged model of a run's newest checkpoint, in evaluation mode, and its step."""
+    record = RunRecord.load(run)
+    vocabulary = Vocabulary.load(vocabulary_url or record.vocabulary)
+    if vocabulary.words_fingerprint != record.words_fingerprint:
+        raise ValueError(f"{vocabulary_url or record.vocabulary} is not the vocabulary that {run} was trained with")
+    state = load_latest_state(run)
+    model = SPAE(record.config.model, vocabulary)
+    model.load_state_dict(state["average"])
+    return model.eval().frozen(), int(state["step"])
+
+
+def run_record(
+    config: TrainConfig, vocabulary: Vocabulary, vocabulary_url: str, index: SplitIndex, image_model: str | None = None
+) -> RunRecord:
     """The record of a run about to start."""
     guided = config.objective.semantic_weight > 0
     return RunRecord(
@@ -139,6 +156,7 @@ def run_record(config: TrainConfig, vocabulary: Vocabulary, vocabulary_url: str,
         semantics_fingerprint=vocabulary.semantics_fingerprint if guided else None,
         data_fingerprint=data_fingerprint(index),
         vocabulary=vocabulary_url,
+        image_model=image_model,
     )
 
 

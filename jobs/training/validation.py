@@ -20,16 +20,16 @@ PICTURES = 256
 """Pictures to validate on; held in memory by the first worker."""
 
 
-def load_validation(shards: str, size: tuple[int, ...], most: int = PICTURES) -> Tensor:
-    """The first pictures of a split, uint8 (B, 3, *S); those that cannot be decoded are named and left out.
+def load_validation(shards: str, size: tuple[int, ...], most: int = PICTURES, frame_stride: int = 1) -> Tensor:
+    """The first pictures of a split, or the clips in the middle of its first videos, uint8 (B, 3, *S).
 
-    ValueError where none is left, or a shard is damaged.
+    Those that cannot be decoded are named and left out. ValueError where none is left, or a shard is damaged.
     """
     samples = (sample for shard in load_index(shards).shards for sample in read_samples(shard.url))
     pictures = []
     for sample in itertools.islice(samples, most):
         try:
-            pictures.append(load_pictures([sample.media], size))
+            pictures.append(load_pictures([sample.media], size, frame_stride))
         except MediaError as error:
             logger.warning("validation leaves out sample %s, which cannot be decoded (%s)", sample.key, error)
     if not pictures:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from spae.clip.guide import ClipGuide, Tokenizer
 from spae.clip.text_tower import ClipModel, encode_prompts
 
+_FRAMES_AT_ONCE = 256  # of clips, whose frames are T times as many as a batch
 _PROMPTS_AT_ONCE = 16_384  # tokenized together and sorted by length: 10 MB of ids at 77 tokens
 
 
@@ -68,9 +69,14 @@ def image_features(guide: ClipGuide, pixels: Tensor) -> Tensor:
     """Unit-norm image features float32 (B, E) of pixels (B, 3, H, W), float in [0, 1]; no gradient.
 
     The whole picture is brought to CLIP's square, as the tokenizer sees it (facts 8.13), with antialias and clamped as
-    an 8-bit picture would be.
+    an 8-bit picture would be. Of clips (B, 3, T, H, W) the mean over frames, not brought back to unit length, which
+    the normalisation of equation 6 undoes.
     """
-    return _image_features(guide, pixels)
+    if pixels.ndim != 5:
+        return _image_features(guide, pixels)
+    frames = pixels.movedim(2, 1).flatten(0, 1)
+    features = torch.cat([_image_features(guide, part) for part in frames.split(_FRAMES_AT_ONCE)])
+    return features.unflatten(0, (-1, pixels.shape[2])).mean(1)
 
 
 def word_logits(guide: ClipGuide, semantics: Tensor, pixels: Tensor) -> Tensor:

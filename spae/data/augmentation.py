@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spae.config import DataConfig
 from spae.data.media import decode_image, fit_image
-from spae.data.video import decode_video
+from spae.data.video import ClipShape, decode_clips
 
 Image8 = NDArray[np.uint8]
 
@@ -50,14 +50,16 @@ def _random_box(
     return float(left), float(top), float(left + box_width), float(top + box_height)
 
 
-def load_pictures(media: Sequence[bytes], size: tuple[int, ...]) -> Tensor:
+def load_pictures(media: Sequence[bytes], size: tuple[int, ...], frame_stride: int = 1) -> Tensor:
     """Encoded pictures as uint8 (B, 3, H, W) by short side and centre crop, as in evaluation (facts 8.17).
 
-    Of clips the frames in the middle, (B, 3, T, H, W).
+    Of videos the clip in the middle, (B, 3, T, H, W).
     """
     sides = (size[-2], size[-1])
     if len(size) == 2:
         arrays = [fit_image(decode_image(one), sides) for one in media]
     else:
-        arrays = [np.stack([fit_image(frame, sides) for frame in decode_video(one, size[0], 0.5)]) for one in media]
+        shape = ClipShape(size[0], frame_stride)
+        clips = (decode_clips(one, shape, [0.5])[0] for one in media)
+        arrays = [np.stack([fit_image(frame, sides) for frame in clip]) for clip in clips]
     return torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()

@@ -9,7 +9,7 @@ Targets and augmentation are drawn from (seed, epoch, key), never from a rank or
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from spae.data.media import MediaError, decode_image
 from spae.data.order import StreamOrder, random_generator
 from spae.data.records import SplitIndex
 from spae.data.tar import MEND, Sample, read_samples
-from spae.data.video import decode_video
+from spae.data.video import ClipShape, decode_clips
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,9 @@ class BatchPlan:
 
     @property
     def order(self) -> StreamOrder:
-        """The order of samples, the same on every rank."""
-        return StreamOrder([shard.samples for shard in self.index.shards], self.data.streams, self.seed)
+        """The order of samples, the same on every rank; each clip of a video is one."""
+        clips = self.data.clips_per_video
+        return StreamOrder([shard.samples * clips for shard in self.index.shards], self.data.streams, self.seed)
 
 
 def batches(plan: BatchPlan, seen: int = 0) -> Iterator[Batch]:
@@ -119,28 +120,32 @@ def _pictures(plan: BatchPlan, stream: int, seen: int) -> Iterator[_Picture]:
     """
     for epoch, segment in plan.order.stream(stream, seen):
         shard = plan.index.shards[segment.shard]
-        missing = segment.stop - segment.start
-        for sample in read_samples(shard.url, segment.start, segment.stop):
-            missing -= 1
-            generator = random_generator(plan.seed, epoch, sample.key)
-            decoded = _decode(sample, plan.input_size, generator)
-            pixels = np.full((*plan.input_size, 3), _GREY, np.uint8) if decoded is None else decoded
-            draws = generator.random(plan.draws, dtype=np.float32)
-            augmented = augment(pixels, plan.data, plan.input_size, generator)
-            yield _Picture(sample.key, augmented, draws, decoded is not None)
+        missing, clips = segment.stop - segment.start, plan.data.clips_per_video
+        first, stop = segment.start // clips, -(-segment.stop // clips)
+        for place, sample in enumerate(read_samples(shard.url, first, stop), first):
+            wanted = range(max(segment.start, place * clips), min(segment.stop, (place + 1) * clips))
+            names = [f"{sample.key}/{number % clips}" if number % clips else sample.key for number in wanted]
+            generators = [random_generator(plan.seed, epoch, name) for name in names]
+            missing -= len(wanted)
+            for generator, decoded in zip(generators, _decode(sample, plan, generators), strict=True):
+                pixels = np.full((*plan.input_size, 3), _GREY, np.uint8) if decoded is None else decoded
+                draws = generator.random(plan.draws, dtype=np.float32)
+                augmented = augment(pixels, plan.data, plan.input_size, generator)
+                yield _Picture(sample.key, augmented, draws, decoded is not None)
         if missing:
             raise ValueError(f"{shard.url} holds fewer than the {shard.samples} samples its index tells; {MEND}")
 
 
-def _decode(sample: Sample, size: tuple[int, ...], generator: np.random.Generator) -> Image8 | None:
-    """A picture, or a random part of a clip; None where it cannot be decoded."""
+def _decode(sample: Sample, plan: BatchPlan, generators: Sequence[np.random.Generator]) -> Sequence[Image8 | None]:
+    """A picture, or a random clip of a video for each generator; None where it cannot be decoded."""
     try:
-        if len(size) == 2:
-            return decode_image(sample.media)
-        return decode_video(sample.media, size[0], generator.random())
+        if len(plan.input_size) == 2:
+            return [decode_image(sample.media)]
+        shape = ClipShape(plan.input_size[0], plan.data.frame_stride, plan.data.frame_rate)
+        return decode_clips(sample.media, shape, [generator.random() for generator in generators])
     except MediaError as error:
         logger.warning("sample %s cannot be decoded (%s); grey stands in for it", sample.key, error)
-        return None
+        return [None] * len(generators)
 
 
 def _join(parts: list[Batch]) -> Batch:

@@ -1,6 +1,6 @@
 """The objective of training: equation 9, the appearance loss and the semantic loss weighed against each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class Guidance:
     """What judges words while training: CLIP's view of pictures and of the vocabulary's words."""
 
     image_features: Network
-    """Pixels float (B, 3, H, W) in [0, 1] -> unit-norm features (B, E), without gradient."""
+    """Pixels float (B, 3, *S) in [0, 1] -> features (B, E), without gradient; of clips the mean over frames."""
     semantics: Tensor
     """Features of the words (K, E), equation 5."""
 
@@ -42,8 +42,8 @@ class Objective:
     Args:
         config: the weights.
         guidance: what judges words; needed where semantic_weight > 0.
-        perceptual: frozen classifier, pixels float (B, 3, *S) in [0, 1] -> logits (B, classes), differentiable; needed
-            where perceptual_weight > 0.
+        perceptual: frozen classifier, pixels float (B, 3, H, W) in [0, 1] -> logits (B, classes), differentiable;
+            needed where perceptual_weight > 0.
     """
 
     def __init__(
@@ -63,14 +63,23 @@ class Objective:
         return len(self.config.semantic_thresholds) if self.guidance else 0
 
     def appearance(
-        self, model: SPAE, forward: TrainingPass, pixels: Tensor, adversary: Adversary | None = None
+        self,
+        model: SPAE,
+        forward: TrainingPass,
+        pixels: Tensor,
+        adversary: Adversary | None = None,
+        judged_frames: Sequence[int] | None = None,
     ) -> Terms:
-        """The terms of equation 8 and their weighted sum `appearance`; pixels (B, 3, *S) in [0, 1]."""
+        """The terms of equation 8 and their weighted sum `appearance`; pixels (B, 3, *S) in [0, 1].
+
+        The perceptual network sees these frames of clips, each as a picture; without them pixels are pictures.
+        """
         reconstruction, commitment = forward.reconstruction, self._commitment(model, forward)
         terms = {"pixel": pixel_loss(reconstruction, pixels), "commitment": commitment}
         total = terms["pixel"] + self.config.commitment_weight * commitment
         if self.perceptual is not None:
-            terms["perceptual"] = perceptual_loss(self.perceptual(reconstruction), self.perceptual(pixels))
+            judged = [_frames(one, judged_frames) for one in (reconstruction, pixels)]
+            terms["perceptual"] = perceptual_loss(*[self.perceptual(one) for one in judged])
             total = total + self.config.perceptual_weight * terms["perceptual"]
         if adversary is not None:
             terms["adversarial"] = adversary.adversarial_loss(reconstruction)
@@ -125,6 +134,11 @@ class Objective:
             pools[f"pool_size/{layer + 1}"] = mean_sizes[layer]
             pools[f"pool_hit/{layer + 1}"] = hits.float().mean()
         return targets, pools
+
+
+def _frames(pixels: Tensor, chosen: Sequence[int] | None) -> Tensor:
+    """Some frames of clips (B, 3, T, H, W) as pictures (B x n, 3, H, W); pictures as they are."""
+    return pixels if chosen is None else pixels[:, :, list(chosen)].movedim(2, 1).flatten(0, 1)
 
 
 def _positions(model: SPAE) -> list[Tensor]:

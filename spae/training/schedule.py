@@ -1,4 +1,4 @@
-"""What a step's number decides: the learning rate, and how many layers the decoder sees."""
+"""What a step's number decides: the learning rate, the layers that the decoder sees, the frames that are judged."""
 
 import torch
 
@@ -19,3 +19,12 @@ def prefix_layers(step: int, config: TrainConfig) -> int | None:
     if float(torch.rand((), generator=generator)) >= config.objective.prefix_probability:
         return None
     return int(torch.randint(1, len(config.model.grids) + 1, (), generator=generator))
+
+
+def judged_frames(step: int, config: TrainConfig) -> list[int] | None:
+    """Frames of clips that the perceptual network sees in a step, equal on every rank; None for pictures."""
+    size = config.model.input_size
+    if len(size) == 2:
+        return None
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    return sorted(torch.randperm(size[0], generator=generator)[: config.objective.perceptual_frames].tolist())

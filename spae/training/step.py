@@ -19,7 +19,7 @@ from spae.quantizers import Quantized
 from spae.training.adversary import guarded_step
 from spae.training.average import ema_decay, update_average
 from spae.training.objective import Objective
-from spae.training.schedule import learning_rate, prefix_layers
+from spae.training.schedule import judged_frames, learning_rate, prefix_layers
 from spae.training.state import TrainState
 from spae.training.telemetry import gradient_norms, latent_radii, repeats
 
@@ -51,7 +51,8 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     z.retain_grad()
     terms = objective.codebook_terms(model, forward)
     with judging:
-        terms |= objective.appearance(model, forward, pixels, state.adversary)
+        judged = judged_frames(state.step, config)
+        terms |= objective.appearance(model, forward, pixels, state.adversary, judged)
         if objective.guidance:
             terms |= objective.semantic(model, batch, pixels, forward.quantized)
     averaged = average_terms(terms)

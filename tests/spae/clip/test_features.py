@@ -111,3 +111,11 @@ def test_image_features_have_unit_norm_and_no_gradient(guide):
 def test_pixels_of_another_form_are_refused(causal, pixels):
     with pytest.raises(ValueError, match=r"must be float \(B, 3, H, W\)"):
         image_features(causal, pixels)
+
+
+def test_features_of_a_clip_are_the_mean_over_its_frames(guide, monkeypatch):
+    clips = torch.rand(3, 3, 5, 32, 32)
+    frames = torch.stack([image_features(guide, clips[:, :, frame]) for frame in range(5)])
+    torch.testing.assert_close(image_features(guide, clips), frames.mean(0), atol=1e-5, rtol=0)
+    monkeypatch.setattr("spae.clip.features._FRAMES_AT_ONCE", 4)
+    torch.testing.assert_close(image_features(guide, clips), frames.mean(0), atol=1e-5, rtol=0)

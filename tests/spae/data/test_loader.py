@@ -188,6 +188,56 @@ def test_clips_are_cropped_in_time_by_seed_epoch_and_key(clips):
     assert all(len(seen) == 2 and not torch.equal(*seen) for seen in by_key.values()), "two epochs, two crops"
 
 
+def video_plan(clips, seed=3, frames=5, **data):
+    config = DataConfig(batch_size=4, streams=2, crop_scale=(1.0, 1.0), flip=False, **data)
+    return BatchPlan(index=clips, data=config, input_size=(frames, 64, 64), draws=2, seed=seed)
+
+
+def test_frames_of_a_clip_are_a_stride_apart(clips):
+    """With a stride that leaves one place for the clip it holds these frames of the video and no others."""
+    (batch,) = take(video_plan(clips, frames=7, frame_stride=3), 1)
+    for key, pixels in zip(batch.keys, batch.pixels, strict=True):
+        expected = moving_digit(20, 4 * int(key[1]) + int(key[2]))
+        offsets = [
+            np.mean([np.abs(frame.astype(int) - expected[first + 3 * n]).mean() for n, frame in enumerate(found)])
+            for found in [pixels.permute(1, 2, 3, 0).numpy()]
+            for first in (0, 1)
+        ]
+        assert min(offsets) < 4
+
+
+def test_several_clips_of_a_video_come_together_and_each_once_an_epoch(clips):
+    plan = video_plan(clips, clips_per_video=3)
+    batches_ = take(plan, 6)
+    assert plan.order.samples == 24
+    keys = collections.Counter(key for batch in batches_ for key in batch.keys)
+    assert set(keys.values()) == {3}
+    assert len(keys) == 8
+    by_key = collections.defaultdict(list)
+    for batch in batches_:
+        for key, pixels, draws in zip(batch.keys, batch.pixels, batch.draws, strict=True):
+            by_key[key].append((pixels, draws))
+    assert all(not torch.equal(a[1], b[1]) for found in by_key.values() for a, b in itertools.combinations(found, 2))
+    assert any(not torch.equal(found[0][0], found[1][0]) for found in by_key.values())
+
+
+@pytest.mark.parametrize("seen", [4, 8, 20, 28])
+def test_a_run_that_stopped_between_the_clips_of_a_video_continues_exactly(clips, seen):
+    plan = video_plan(clips, clips_per_video=3)
+    whole, resumed = take(plan, 9), take(plan, 2, seen=seen)
+    for one, other in zip(whole[seen // 4 :], resumed, strict=False):
+        assert one.keys == other.keys
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.draws, other.draws)
+
+
+def test_videos_of_another_rate_are_named_and_counted(clips, caplog):
+    (batch,) = take(video_plan(clips, frame_rate=30.0), 1)
+    assert batch.undecodable == 4
+    assert "other frame rate: 25 a second, not 30" in caplog.text
+    assert take(video_plan(clips, frame_rate=25.1), 1)[0].undecodable == 0
+
+
 def test_a_clip_that_is_too_short_is_named_and_grey_stands_in(clips, caplog):
     plan = BatchPlan(index=clips, data=DataConfig(batch_size=4, streams=2), input_size=(21, 8, 8), draws=1, seed=3)
     (batch,) = take(plan, 1)

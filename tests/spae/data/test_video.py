@@ -8,7 +8,7 @@ import pytest
 
 from spae.data.media import MediaError
 from spae.data.mp4 import encode_mp4
-from spae.data.video import CODECS, DEFAULT_VIDEO_LIMITS, VideoLimits, check_video, read_frames
+from spae.data.video import CODECS, DEFAULT_VIDEO_LIMITS, ClipShape, VideoLimits, check_video, decode_clips, read_frames
 from tests.videos import FORMATS, encoded, frames_of, mutated, panned, tone
 
 
@@ -151,3 +151,31 @@ def test_mutations_cost_a_reason_at_most():
         *("", "empty file", "no video file", "no video stream", "no frames", "broken video", "unknown codec"),
         *("frame size changes", "too many pixels", "too many frames"),
     }
+
+
+@pytest.mark.parametrize("name", ["H.264 in mp4", "VP9", "MPEG-4 in avi", "MPEG-2", "AV1"])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_clips_hold_the_frames_of_a_full_decode(name, stride):
+    data = encoded(panned(20), *FORMATS[name])
+    every = [frame.pixels for frame in read_frames(data)]
+    shape = ClipShape(4, stride)
+    for place, clip in zip((0.0, 0.4, 1.0), decode_clips(data, shape, (0.0, 0.4, 1.0)), strict=True):
+        first = round(place * (20 - shape.span))
+        assert np.array_equal(clip, np.stack(every[first : first + shape.span : stride]))
+
+
+def test_clips_of_a_variable_rate_are_frames_of_the_file():
+    data = encoded(panned(6), milliseconds=[0, 40, 100, 300, 310, 700])
+    every = [frame.pixels for frame in read_frames(data)]
+    (clip,) = decode_clips(data, ClipShape(3, 2), [1.0])
+    assert np.array_equal(clip, np.stack(every[1::2]))
+
+
+def test_a_video_without_a_clip_in_it_says_so():
+    data = encoded(panned(10))
+    with pytest.raises(MediaError, match="too short: 10 of 13 frames"):
+        decode_clips(data, ClipShape(4, 4), [0.0])
+    with pytest.raises(MediaError, match="other frame rate: 25 a second, not 24"):
+        decode_clips(data, ClipShape(4, rate=24), [0.0])
+    with pytest.raises(MediaError, match="no video stream"):
+        decode_clips(tone(), ClipShape(4), [0.0])

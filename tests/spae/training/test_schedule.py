@@ -1,7 +1,8 @@
 import pytest
 
 from spae.config import OptimizerConfig
-from spae.training.schedule import learning_rate
+from spae.presets import PRESETS
+from spae.training.schedule import judged_frames, learning_rate
 
 
 def test_the_schedule_warms_up_decays_and_cools_down():
@@ -28,3 +29,12 @@ def test_the_time_scale_is_where_the_rate_begins_to_fall():
     config = OptimizerConfig(warmup_steps=100, timescale_steps=1_000)
     assert learning_rate(999, 10**6, config) == config.learning_rate
     assert learning_rate(3_999, 10**6, config) == pytest.approx(config.learning_rate / 2)
+
+
+def test_the_perceptual_network_sees_other_frames_every_step():
+    config = PRESETS["video-128"]
+    drawn = [judged_frames(step, config) for step in range(40)]
+    assert all(len(set(frames)) == 4 and frames == sorted(frames) for frames in drawn)
+    assert {frame for frames in drawn for frame in frames} == set(range(16))
+    assert judged_frames(7, config) == drawn[7]
+    assert judged_frames(0, PRESETS["image-128"]) is None

@@ -8,11 +8,13 @@ import torch
 
 from spae.ablations import ABLATIONS
 from spae.config import DiscriminatorConfig
+from spae.data.batch import Batch
 from spae.data.loader import BatchPlan, batches
 from spae.data.records import load_index
 from spae.model import SPAE
 from spae.training import step as training
 from spae.training.objective import Objective
+from spae.training.schedule import judged_frames
 from spae.training.state import TrainState
 from spae.training.step import train_step
 from spae.training.telemetry import suspects
@@ -178,3 +180,25 @@ def test_the_average_has_a_table_of_its_own_where_it_is_trained():
     state = new_state(ABLATIONS["projected"](tiny_spae.TRAINING))
     assert state.average.codebook is not state.model.codebook
     assert state.average.quantizer.codebook is state.average.codebook
+
+
+def test_the_perceptual_network_sees_some_frames_of_clips_and_the_discriminator_whole_clips(perceptual):
+    clip = dataclasses.replace(CONFIG.model, input_size=(8, 16, 16), grids=((1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 4, 4)))
+    config = dataclasses.replace(
+        CONFIG, model=clip, objective=dataclasses.replace(CONFIG.objective, perceptual_frames=3)
+    )
+    seen = []
+
+    def watching(pixels):
+        seen.append(pixels.detach().clone())
+        return perceptual(pixels)
+
+    state, objective = new_state(config), Objective(config.objective, perceptual=watching)
+    pixels = torch.randint(0, 256, (8, 3, 8, 16, 16), dtype=torch.uint8)
+    batch = Batch(pixels, torch.rand(8, 0), tuple("abcdefgh"), tuple(range(8)))
+    terms = train_step(state, objective, batch, config).terms
+    assert float(terms["skipped"]) == 0
+    assert all(float(terms[name]) > 0 for name in ("perceptual", "adversarial", "discriminator", "gradient_penalty"))
+    frames = judged_frames(0, config)
+    assert [tuple(one.shape) for one in seen] == [(24, 3, 16, 16)] * 2
+    assert torch.equal(seen[1].view(8, 3, 3, 16, 16).movedim(1, 2), pixels[:, :, frames].float() / 255)

@@ -50,16 +50,19 @@ def _random_box(
     return float(left), float(top), float(left + box_width), float(top + box_height)
 
 
-def load_pictures(media: Sequence[bytes], size: tuple[int, ...], frame_stride: int = 1) -> Tensor:
-    """Encoded pictures as uint8 (B, 3, H, W) by short side and centre crop, as in evaluation (facts 8.17).
+def load_picture(media: bytes, size: tuple[int, ...], frame_stride: int = 1) -> Image8:
+    """An encoded picture as uint8 (H, W, 3) by short side and centre crop, as in evaluation (facts 8.17).
 
-    Of videos the clip in the middle, (B, 3, T, H, W).
+    Of a video the clip in its middle, (T, H, W, 3). MediaError where it cannot be decoded.
     """
     sides = (size[-2], size[-1])
     if len(size) == 2:
-        arrays = [fit_image(decode_image(one), sides) for one in media]
-    else:
-        shape = ClipShape(size[0], frame_stride)
-        clips = (decode_clips(one, shape, [0.5])[0] for one in media)
-        arrays = [np.stack([fit_image(frame, sides) for frame in clip]) for clip in clips]
+        return fit_image(decode_image(media), sides)
+    (clip,) = decode_clips(media, ClipShape(size[0], frame_stride), [0.5])
+    return np.stack([fit_image(frame, sides) for frame in clip])
+
+
+def load_pictures(media: Sequence[bytes], size: tuple[int, ...], frame_stride: int = 1) -> Tensor:
+    """Encoded pictures or videos as `load_picture` gives them, uint8 (B, 3, H, W) or (B, 3, T, H, W)."""
+    arrays = [load_picture(one, size, frame_stride) for one in media]
     return torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()

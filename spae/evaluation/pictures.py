@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from spae.data.media import MediaError, decode_image, fit_image
+from spae.data.augmentation import load_picture
+from spae.data.media import MediaError
 from spae.data.records import ShardInfo
 from spae.data.tar import MEND, Sample, samples_of
 from spae.model import SPAE
@@ -43,7 +44,7 @@ class DecodedPictures:
     Attributes:
         keys: n keys.
         labels: n labels, None where a sample has none.
-        pixels: uint8 (n, H, W, 3).
+        pixels: uint8 (n, H, W, 3), of clips (n, T, H, W, 3).
         errors: the others.
     """
 
@@ -53,12 +54,14 @@ class DecodedPictures:
     errors: tuple[Undecodable, ...]
 
 
-def read_pictures(shard: ShardInfo, size: tuple[int, ...], most: int | None = None) -> Iterator[DecodedPictures]:
-    """Decode a shard in tar order, `most` pictures at a time or all at once, cropped to `size` (height, width).
+def read_pictures(
+    shard: ShardInfo, size: tuple[int, ...], most: int | None = None, frame_stride: int = 1
+) -> Iterator[DecodedPictures]:
+    """Decode a shard in tar order, `most` pictures at a time or all at once, as `load_picture` brings them to `size`.
 
     ValueError as in `read_whole`.
     """
-    yield from _parts(read_whole(shard), _sides(size), most or max(shard.samples, 1))
+    yield from _parts(read_whole(shard), size, most or max(shard.samples, 1), frame_stride)
 
 
 def read_whole(shard: ShardInfo) -> Iterator[Sample]:
@@ -80,20 +83,17 @@ def read_whole(shard: ShardInfo) -> Iterator[Sample]:
         )
 
 
-def decode_pictures(samples: Iterable[Sample | Undecodable], size: tuple[int, ...]) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width)."""
-    sides = _sides(size)
-    parts = list(_parts(samples, sides, sys.maxsize))
-    return parts[0] if parts else _pictures([], [], [], sides)
+def decode_pictures(
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], frame_stride: int = 1
+) -> DecodedPictures:
+    """Decode consecutive samples of a shard as they come, as `load_picture` brings them to `size`."""
+    parts = list(_parts(samples, size, sys.maxsize, frame_stride))
+    return parts[0] if parts else _pictures([], [], [], size)
 
 
-def _sides(size: tuple[int, ...]) -> tuple[int, int]:
-    if len(size) != 2:
-        raise ValueError(f"input size {size} is no (height, width); only images can be read here")
-    return size[0], size[1]
-
-
-def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:
+def _parts(
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], most: int, frame_stride: int
+) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
     errors: list[Undecodable] = []
@@ -102,7 +102,7 @@ def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most:
             errors.append(sample)
             continue
         try:
-            arrays.append(fit_image(decode_image(sample.media), size))
+            arrays.append(load_picture(sample.media, size, frame_stride))
             good.append(sample)
         except MediaError as error:
             errors.append(Undecodable(sample.key, error.reason, str(error)))
@@ -114,7 +114,7 @@ def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most:
 
 
 def _pictures(
-    good: list[Sample], arrays: list[NDArray[np.uint8]], errors: list[Undecodable], size: tuple[int, int]
+    good: list[Sample], arrays: list[NDArray[np.uint8]], errors: list[Undecodable], size: tuple[int, ...]
 ) -> DecodedPictures:
     return DecodedPictures(
         keys=tuple(sample.key for sample in good),
@@ -142,7 +142,7 @@ class _Hashing:
 
 
 def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int, layers: int | None = None) -> TokenPyramid:
-    """Words, of the first layers or all, of uint8 (n, H, W, 3), n at least 1, on the CPU.
+    """Words, of the first layers or all, of uint8 (n, H, W, 3) or (n, T, H, W, 3), n at least 1, on the CPU.
 
     Every pass of the model has exactly `batch` pictures. The latents' last bits depend on the size of a batch, so that
     the last one is filled up with black pictures, whose words are dropped.
@@ -150,21 +150,22 @@ def encode_in_batches(model: SPAE, pixels: NDArray[np.uint8], batch: int, layers
     parts = []
     for start in range(0, len(pixels), batch):
         part = channels_first(pixels[start : start + batch])
-        padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, batch - len(part)))
+        padded = functional.pad(part, (0, 0) * (part.ndim - 1) + (0, batch - len(part)))
         parts.append(model.encode(padded, layers)[: len(part)].to("cpu"))
     return join_pyramids(parts)
 
 
 def decode_in_batches(model: SPAE, pyramid: TokenPyramid, batch: int) -> Iterator[NDArray[np.uint8]]:
-    """Pictures uint8 (b, H, W, 3), b at most `batch`, that words rebuild; every pass of the model has exactly `batch`.
+    """Pictures uint8 (b, H, W, 3), or clips (b, T, H, W, 3), b at most `batch`, that words rebuild.
 
-    As in `encode_in_batches` the last one is filled up, with pictures of the first word that are dropped.
+    Every pass of the model has exactly `batch`; as in `encode_in_batches` the last one is filled up, with pictures of
+    the first word that are dropped.
     """
     for start in range(0, len(pyramid), batch):
         part = pyramid[start : start + batch]
         filled = [torch.cat([ids, ids.new_zeros(batch - len(part), *ids.shape[1:])]) for ids in part.layers]
         pixels = model.decode(TokenPyramid(tuple(filled)))[: len(part)]
-        yield (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        yield (pixels * 255).round().byte().movedim(1, -1).cpu().numpy()
 
 
 def join_pyramids(parts: Sequence[TokenPyramid]) -> TokenPyramid:
@@ -173,8 +174,8 @@ def join_pyramids(parts: Sequence[TokenPyramid]) -> TokenPyramid:
 
 
 def channels_first(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 (n, H, W, 3) as a tensor (n, 3, H, W)."""
-    return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous()  # a copy: blocks of Ray are read-only
+    """uint8 (n, *S, 3) as a tensor (n, 3, *S)."""
+    return torch.tensor(pixels).movedim(-1, 1).contiguous()  # a copy: blocks of Ray are read-only
 
 
 TokenSource = Callable[[ShardInfo, Sequence[str]], TokenPyramid]
@@ -187,7 +188,7 @@ class EncodedBatch:
 
     Attributes:
         keys: B keys.
-        pixels: uint8 (B, 3, H, W); B is 0 where none of the samples could be decoded.
+        pixels: uint8 (B, 3, H, W) or (B, 3, T, H, W); B is 0 where none of the samples could be decoded.
         labels: B labels, None where a sample has none.
         pyramid: their words; None where B is 0.
         errors: samples among them that could not be decoded.
@@ -210,10 +211,14 @@ def encoded_batches(
     batch: int,
     tokens: TokenSource | None = None,
     layers: int | None = None,
+    frame_stride: int = 1,
 ) -> Iterator[EncodedBatch]:
-    """Pictures of shards with their words: encoded at one batch shape, the first layers or all, or from `tokens`."""
+    """Pictures of shards, or the clips in the middle of videos, with their words.
+
+    The words, of the first layers or all, are encoded at one batch shape, or those of `tokens`.
+    """
     for shard in shards:
-        for pictures in read_pictures(shard, model.config.input_size, batch):
+        for pictures in read_pictures(shard, model.config.input_size, batch, frame_stride):
             pyramid = None
             if pictures.keys and tokens is not None:
                 pyramid = tokens(shard, pictures.keys)

@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from spae.data.media import decode_image
+from spae.data.mp4 import encode_mp4
 from spae.data.records import load_index
-from spae.evaluation.pictures import encode_in_batches, encoded_batches, read_pictures
+from spae.data.video import read_frames
+from spae.evaluation.pictures import decode_in_batches, encode_in_batches, encoded_batches, read_pictures
+from spae.model import SPAE
 from tests import tiny_spae
 from tests.tiny_shards import samples, tar_bytes, write_split
+from tests.videos import frames_of, panned
 
 SIZE = (16, 16)
 
@@ -67,10 +71,20 @@ def test_another_tar_than_the_index_tells_is_an_error(tmp_path):
         list(read_pictures(dataclasses.replace(shard, samples=4), SIZE))
 
 
-def test_clips_are_refused(tmp_path):
-    shard = load_index(write_split(tmp_path, [samples(1)])).shards[0]
-    with pytest.raises(ValueError, match="only images"):
-        list(read_pictures(shard, (4, 16, 16)))
+def test_of_videos_the_clip_in_the_middle_is_read_and_encoded(tmp_path):
+    media = [encode_mp4(frames_of(panned(10, 16, 16, number)), rate=25, crf=18) for number in (0, 1)]
+    shard = [("c0", media[0], 0), ("c1", media[1], 1), ("none", b"no video", 0)]
+    shards = load_index(write_split(tmp_path, [shard], suffix="mp4")).shards
+    grids = ((1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 4, 4))
+    video = SPAE(dataclasses.replace(tiny_spae.CONFIG, input_size=(4, 16, 16), grids=grids), tiny_spae.vocabulary())
+    first, last = encoded_batches(video.eval(), shards, 2, frame_stride=2)
+    assert (first.keys, first.errors, last.errors) == (("c0", "c1"), 0, 1)
+    every = [frame.pixels for frame in read_frames(media[1])]
+    assert np.array_equal(first.pixels[1].permute(1, 2, 3, 0).numpy(), np.stack(every[2:9:2]))
+    assert first.pyramid == video.encode(first.pixels)
+    (rebuilt,) = decode_in_batches(video, first.pyramid, 2)
+    assert rebuilt.shape == (2, 4, 16, 16, 3)
+    assert len(encode_in_batches(video, np.zeros((3, 4, 16, 16, 3), np.uint8), 2)) == 3
 
 
 def test_words_do_not_depend_on_neighbours_or_position():

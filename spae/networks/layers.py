@@ -6,11 +6,29 @@ MaskGIT and MAGVIT tokenizers (facts 2.2): group norm, swish, convolutions witho
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 _POOLS = {2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+class ClipConvolution(nn.Conv3d):
+    """A convolution over clips; of fewer frames than its kernel has, in float32 on a CPU.
+
+    There oneDNN's bfloat16 gradient of the weights reads memory that nobody wrote (torch 2.15 on AVX-512: two frames, a
+    kernel of three, in half of the trials up to infinity).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T, H, W)."""
+        if x.device.type == "cpu" and x.shape[2] < self.kernel_size[0]:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: ClipConvolution}
 
 
 def convolution(dimensions: int, channels: tuple[int, int], kernel: int = 3, *, bias: bool = True) -> nn.Module:

@@ -3,6 +3,7 @@ import torch
 
 from spae.config import NetworkConfig, SPAEConfig
 from spae.networks.autoencoder import Decoder, Encoder
+from spae.networks.layers import convolution
 from spae.presets import PRESETS
 
 SMALL = NetworkConfig(base_channels=8, channel_multipliers=(1, 2), residual_blocks=1, middle_blocks=1)
@@ -38,6 +39,21 @@ def test_shapes_and_gradients(config):
     assert rebuilt.shape == pixels.shape
     rebuilt.square().mean().backward()
     assert all(p.grad is not None for half in (encoder, decoder) for p in half.parameters())
+
+
+def test_gradients_of_two_frames_are_sound_in_bfloat16():
+    """oneDNN's are not, where a kernel has more frames than the clip: they hold what lay in memory before."""
+    layer, pixels = convolution(3, (48, 48)), torch.randn(4, 48, 2, 8, 8)
+    layer(pixels).square().mean().backward()
+    expected = layer.weight.grad.clone()
+    for _ in range(8):
+        layer.zero_grad()
+        waste = [torch.full((4_000_000,), 1e30) for _ in range(3)]
+        del waste
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(pixels)
+        out.float().square().mean().backward()
+        torch.testing.assert_close(layer.weight.grad, expected, atol=1e-3, rtol=0.1)
 
 
 def test_grids_that_do_not_end_at_the_latent_are_refused():

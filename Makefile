@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo demo-seeds incontext test test-slow bench bench-pipelines lint clean
+.PHONY: install demo demo-seeds demo-video incontext test test-slow bench bench-pipelines lint clean
 
 install: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: $(STAMP)
 
 demo-seeds: $(STAMP)
 	$(BIN)/python -m jobs.demo_seeds
+
+demo-video: $(STAMP)
+	$(BIN)/python -m jobs.demo_video
 
 incontext: $(STAMP)
 	$(BIN)/python -m jobs.demo_incontext

@@ -74,6 +74,11 @@ DIGITS_VIDEO = dataclasses.replace(
         input_size=(8, 32, 32),
         grids=((1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8), (2, 8, 8)),
     ),
+    optimizer=dataclasses.replace(
+        DIGITS_32.optimizer, learning_rate=2e-3, warmup_steps=10, timescale_steps=40, cooldown_steps=100
+    ),
+    data=dataclasses.replace(DIGITS_32.data, batch_size=16),
+    steps=160,
 )
 
 PRESETS: dict[str, TrainConfig] = {

@@ -77,6 +77,8 @@ class ReconstructFlags:
     """Take these tables only, by their place among all: 0..9 are the first ten."""
     max_error_share: float = 0.01
     """Share of undecodable rows above which the run counts as failed, after all is written."""
+    frame_rate: float = 25.0
+    """Frames a second of clips, which become mp4 files; tables do not tell that of their videos."""
     replace: bool = False
     """Write anew the shards that come from other tables, another model or another number of layers."""
     dry_run: bool = False
@@ -144,8 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prepare(flags: ReconstructFlags, model: SPAE) -> tuple[list[PlannedSplit], ReconstructionJob]:
     """What is to be done, and what the workers need to know; ValueError where it cannot be done."""
-    if len(model.config.input_size) != 2:
-        raise ValueError(f"{flags.model} makes clips of {model.config.input_size}; only images can be reconstructed")
     tokens, output = place("--tokens", flags.tokens), place("--output", flags.output)
     tables = find_token_tables(tokens)
     footer = common_footer(tables, tokens)
@@ -157,6 +157,7 @@ def prepare(flags: ReconstructFlags, model: SPAE) -> tuple[list[PlannedSplit], R
         layers=check_model(model, footer, flags.layers),
         batch=flags.batch,
         device=flags.device,
+        frame_rate=flags.frame_rate if len(model.config.input_size) == 3 else None,
         classes=load_classes(join(tokens, CLASSES_FILE)) if read_bytes(join(tokens, CLASSES_FILE)) else (),
     )
     splits = plan_splits(tables, job, tokens, output, flags.split)

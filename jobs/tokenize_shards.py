@@ -169,8 +169,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, TableCatalog]:
     """What is to be done, what the workers need to know, and the tables so far; ValueError where it cannot be done."""
-    if len(model.config.input_size) != 2:
-        raise ValueError(f"{flags.model} takes clips of {model.config.input_size}; only images can be tokenized")
     output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")

@@ -19,6 +19,7 @@ from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
 from spae import __version__
 from spae.data.media import encode_png
+from spae.data.mp4 import encode_mp4
 from spae.data.publishing import delete, join, publish, publishing
 from spae.data.records import (
     ERRORS_FOLDER,
@@ -32,9 +33,11 @@ from spae.data.records import (
 )
 from spae.data.tar_writer import TarWriter
 from spae.data.token_table import TokenRows, TokenTableFooter, read_token_table
+from spae.data.video import Frame
 from spae.evaluation.pictures import decode_in_batches
 from spae.pyramid import TokenPyramid
 
+_CRF = 10  # of clips: what the encoder loses shall be little beside what the words do
 _UNKNOWN_WORDS = "ids outside the vocabulary"
 _OF_TABLE = ("source_shard", "source_sha256", "samples", "errors", "device", "dtype", "batch")
 """What of a footer tells one table of a model from another."""
@@ -53,6 +56,8 @@ class ReconstructionJob:
     layers: int
     batch: int
     device: str
+    frame_rate: float | None
+    """Frames a second of clips; None for images."""
     classes: tuple[ClassName, ...]
     """Names of the labels, none where they are not known."""
 
@@ -60,7 +65,8 @@ class ReconstructionJob:
     def settings(self) -> dict[str, Any]:
         """What sidecars and samples say of their making."""
         names = ("model_fingerprint", "tokens_model_fingerprint", "words_fingerprint", "layers", "batch", "device")
-        return {name: getattr(self, name) for name in names}
+        rate = {} if self.frame_rate is None else {"frame_rate": self.frame_rate}
+        return {**{name: getattr(self, name) for name in names}, **rate}
 
     def plan(self, footer: TokenTableFooter) -> str:
         """Hash of all that determines a tar's bytes, of a table known by its footer."""
@@ -171,21 +177,27 @@ class ShardReconstructor:
                 yield keys[number], rows.labels[number], self._members(picture, rows.labels[number], metadata)
 
     def _members(self, picture: NDArray[np.uint8], label: int | None, metadata: dict[str, Any]) -> dict[str, bytes]:
-        """The members of one sample by suffix, of the form that pipelines.images gives them."""
-        data, name = encode_png(picture), None if label is None else self._names.get(label)
+        """The members of one sample by suffix, of the form that pipelines.images and videos give them."""
+        name = None if label is None else self._names.get(label)
+        if self.job.frame_rate is None:
+            suffix, data = "png", encode_png(picture)
+        else:
+            frames = [Frame(number / self.job.frame_rate, pixels) for number, pixels in enumerate(picture)]
+            suffix, data = "mp4", encode_mp4(frames, rate=self.job.frame_rate, crf=_CRF)
+            metadata = {**metadata, "fps": self.job.frame_rate, "frames": len(frames)}
         metadata = {
             "label": label,
             "label_name": name and name.name,
             "wnid": name and name.wnid,
             **metadata,
             RECONSTRUCTION: self.job.settings,
-            "width": picture.shape[1],
-            "height": picture.shape[0],
+            "width": picture.shape[-2],
+            "height": picture.shape[-3],
             "size": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         members = {
-            "png": data,
+            suffix: data,
             TEXT_SUFFIX: (name.name if name else "").encode(),
             METADATA_SUFFIX: json.dumps(metadata).encode(),
         }

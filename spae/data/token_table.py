@@ -155,7 +155,8 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
     if tuple(rows.columns) != footer.columns:
         raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
     schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
-    columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
+    clips = pa.array([None if len(footer.grids[0]) == 2 else 0] * count, pa.int32())
+    columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), clips]
     for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
         columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 STARTS = ("inflated", "scratch")
 SPLITS = ("train", "val", "test")
 PROBED_LAYERS = 4
+"""The first that cover the grid."""
+SHOWN = 6
+"""Clips in the pictures: originals, and what four and five layers give."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s; mend it and run the same command again, which continues", error)
         return 1
     Path(flags.path("metrics.json")).write_text(json.dumps(document, indent=1))
-    sys.stdout.write(f"\n{summary(document)}\n{time.monotonic() - started:.0f} s\ncurves {flags.path('curves.png')}\n")
+    pictures = ", ".join(flags.path(name) for name in ("curves.png", "inflated-strip.png", "inflated-moving.png"))
+    sys.stdout.write(f"\n{summary(document)}\n{time.monotonic() - started:.0f} s\npictures {pictures}\n")
     return 0
 
 
@@ -102,8 +106,10 @@ def _training(flags: DemoVideoFlags, start: str) -> list[Stage]:
 
 
 def measure(flags: DemoVideoFlags) -> dict[str, Any]:
-    """All figures of the demo, and the picture of both curves."""
+    """All figures of the demo, and its pictures."""
     from jobs.demos.motion import motion_score, psnr_by_words, read_moving_digits
+    from jobs.demos.moving_digits import RATE
+    from jobs.reporting.clips import clip_rows, moving_picture, strip_png
     from jobs.training.run_folder import read_history
     from spae.figures import curves_figure, png_bytes
     from spae.model import SPAE
@@ -116,6 +122,9 @@ def measure(flags: DemoVideoFlags) -> dict[str, Any]:
         document[start]["motion"] = motion_score(model, train, test, PROBED_LAYERS)
         clips = read_moving_digits(model, test).pixels
         document[start]["psnr_by_words"] = psnr_by_words(model, clips)
+        rows = clip_rows(model, clips[:SHOWN], range(PROBED_LAYERS, model.depth + 1))
+        Path(flags.path(f"{start}-strip.png")).write_bytes(strip_png(rows))
+        Path(flags.path(f"{start}-moving.png")).write_bytes(moving_picture(rows, RATE))
     document["image_model"] = {"psnr_by_words": psnr_by_words(SPAE.from_pretrained(flags.image("model")), clips)}
     histories = {start: read_history(flags.path(f"{start}-run")) for start in STARTS}
     titles = {"validation_psnr": "validation PSNR, dB", "pixel": "squared error of pixels", "semantic": "semantic loss"}

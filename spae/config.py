@@ -96,7 +96,10 @@ class SPAEConfig:
         if len(self.input_size) == 3:
             factors.insert(0, 2 ** min(halvings, 2))
         if any(size % factor for size, factor in zip(self.input_size, factors, strict=True)):
-            raise ValueError(f"input_size={self.input_size} must be divisible by {tuple(factors)}")
+            fitting = tuple(
+                max(size // factor, 1) * factor for size, factor in zip(self.input_size, factors, strict=True)
+            )
+            raise ValueError(f"input_size={self.input_size} must be divisible by {tuple(factors)}, as {fitting} is")
         return tuple(size // factor for size, factor in zip(self.input_size, factors, strict=True))
 
     @property

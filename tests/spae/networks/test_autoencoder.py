@@ -59,5 +59,7 @@ def test_gradients_of_two_frames_are_sound_in_bfloat16():
 def test_grids_that_do_not_end_at_the_latent_are_refused():
     with pytest.raises(ValueError, match=r"last grid \(2, 2\) must be the latent grid \(4, 4\)"):
         SPAEConfig(input_size=(8, 8), grids=((1, 1), (2, 2)), network=SMALL)
-    with pytest.raises(ValueError, match="divisible by"):
+    with pytest.raises(ValueError, match=r"divisible by \(2, 2\), as \(8, 8\) is"):
         SPAEConfig(input_size=(9, 8), grids=((1, 1),), network=SMALL)
+    with pytest.raises(ValueError, match=r"divisible by \(4, 8, 8\), as \(12, 128, 128\) is"):
+        SPAEConfig(input_size=(15, 128, 128), grids=((1, 1, 1),))

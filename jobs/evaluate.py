@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = [_other_document(url) for url in flags.compare]
         model = SPAE.from_pretrained(flags.model, "cpu" if flags.workers else flags.device)
         index = _first_shards(flags.shards, flags.limit)
-        baselines = flags.train_shards and learnt_baselines(flags.train_shards, flags.batch, model)
+        baselines = flags.train_shards and learnt_baselines(flags, model)
         options = make_options(flags, model, baselines or None)
         if flags.dry_run:
             _show_plan(index, _unfinished(index, _part_folder(flags, options, model)), options)
@@ -104,7 +104,7 @@ def _score_here(
     model: SPAE, options: SplitOptions, flags: EvaluateFlags, parts: PartFolder, todo: Sequence[ShardInfo]
 ) -> Iterator[ShardInfo]:
     tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
-    scorer = ShardScorer(model, options, flags.batch, parts, tokens)
+    scorer = ShardScorer(model, options, flags.batch, parts, tokens, flags.frame_stride)
     for shard in todo:
         scorer.score(shard)
         yield shard
@@ -138,7 +138,7 @@ class _ScoringActor:
         options = make_options(flags, model, ray.get(work.baselines[0]) if work.baselines else None)
         options = dataclasses.replace(options, count_originals=work.count_originals)
         tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
-        self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens)
+        self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens, flags.frame_stride)
 
     def score(self, shard: ShardInfo) -> tuple[ShardInfo, str]:
         try:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from jobs.demos.moving_digits import MOTIONS, TWO_DIGITS, motion_of
 from spae.data.records import load_index
-from spae.evaluation.metrics import PixelError, Rebuilt, Share, wilson
+from spae.evaluation.metrics import Share, wilson
 from spae.evaluation.pictures import encoded_batches
+from spae.evaluation.pixels import PixelError, Rebuilt
 from spae.model import SPAE, unit_pixels
 from spae.pyramid import TokenPyramid, check_layers
 

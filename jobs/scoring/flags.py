@@ -30,6 +30,8 @@ class EvaluateFlags:
     """Numbers of layers to decode, such as 1,3,5."""
     batch: int = 64
     """Pictures of every pass of the model, as in the token tables."""
+    frame_stride: int = 1
+    """Of videos: how many frames further each next frame of a clip lies; the clip in the middle is scored."""
     judges: tuple[str, ...] = ()
     """Frozen networks that measure the pictures, by names of `python -m jobs.judges`, or NAME=FILE with weights."""
     codecs: tuple[Literal["jpeg", "webp", "bicubic"], ...] = ()
@@ -64,7 +66,7 @@ class EvaluateFlags:
     """Share of undecodable samples above which the command ends as failed."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "limit", "workers", "inception_splits", "examples"):
+        for name in ("batch", "frame_stride", "limit", "workers", "inception_splits", "examples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
         if self.worker_cpus <= 0:

@@ -45,11 +45,12 @@ def make_options(flags: EvaluateFlags, model: SPAE, baselines: Baselines | None)
     )
 
 
-def learnt_baselines(url: str, batch: int, model: SPAE) -> Baselines:
-    """What a training split alone can do."""
-    index, training = load_index(url), TrainingSplit()
-    logger.info("learning from the %d samples of %s", index.samples, url)
-    for pictures in tracked(encoded_batches(model, index.shards, batch), index.samples, "image", len):
+def learnt_baselines(flags: EvaluateFlags, model: SPAE) -> Baselines:
+    """What the training split --train-shards alone can do."""
+    index, training = load_index(flags.train_shards or ""), TrainingSplit()
+    logger.info("learning from the %d samples of %s", index.samples, flags.train_shards)
+    batches = encoded_batches(model, index.shards, flags.batch, frame_stride=flags.frame_stride)
+    for pictures in tracked(batches, index.samples, "image", len):
         training.update(pictures)
     return training.compute()
 

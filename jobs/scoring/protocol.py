@@ -15,8 +15,9 @@ from spae.evaluation.reconstruction import SplitOptions
 from spae.model import SPAE
 
 FORMAT_VERSION = 1
-_FLAGS = ("model", "shards", "tokens", "train_shards", "vocabulary", "clip", "clip_weights", "limit", "batch", "seed")
-_DECIDING = ("tokens", "layers", "vocabulary", "clip", "clip_weights", "codecs", "inception_splits", "seed", "batch")
+_SHARED = ("tokens", "vocabulary", "clip", "clip_weights", "frame_stride", "batch", "seed")
+_FLAGS = ("model", "shards", "train_shards", "limit", *_SHARED)
+_DECIDING = ("layers", "codecs", "inception_splits", *_SHARED)
 
 
 def protocol_of(

@@ -24,6 +24,7 @@ class ShardScorer:
         batch: pictures of every pass.
         parts: where statistics go.
         tokens: stored words; None where pictures are encoded.
+        frame_stride: of the clips of videos.
     """
 
     model: SPAE
@@ -31,11 +32,13 @@ class ShardScorer:
     batch: int
     parts: PartFolder
     tokens: TokenSource | None
+    frame_stride: int = 1
 
     def score(self, shard: ShardInfo) -> None:
         """ValueError where shard or table are damaged; then nothing is published."""
         metrics = SplitMetrics(self.model, self.options)
-        for batch in encoded_batches(self.model, [shard], self.batch, self.tokens):
+        stride = self.frame_stride
+        for batch in encoded_batches(self.model, [shard], self.batch, self.tokens, frame_stride=stride):
             metrics.update(batch)
         self.parts.write(shard, metrics, self.model.device_name)
 

@@ -1,6 +1,7 @@
 """Tables of the clips in the middle of videos, and mp4 files made of them, without Ray."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,6 +70,14 @@ def test_stored_and_fresh_words_score_the_same(video_model, videos, tables, tmp_
     assert evaluate([*own, str(tmp_path / "stored.json"), "--tokens", str(tables)]) == 0
     fresh, stored = ((tmp_path / name).read_text().split('"samples"')[1] for name in ("fresh.json", "stored.json"))
     assert fresh == stored
+
+
+def test_a_stride_stands_in_the_protocol_and_fails_where_all_videos_are_too_short_for_it(video_model, videos, tmp_path):
+    own = ["--model", video_model, "--shards", videos, "--max-error-share", "0.9", "--output"]
+    assert evaluate([*own, str(tmp_path / "one.json")]) == 0
+    assert evaluate([*own, str(tmp_path / "two.json"), "--frame-stride", "2"]) == 1
+    protocol = json.loads((tmp_path / "one.json").read_text())["protocol"]
+    assert protocol["frame_stride"] == 1
 
 
 def test_tables_become_shards_of_mp4_files(video_model, tables, tmp_path):

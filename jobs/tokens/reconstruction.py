@@ -65,6 +65,8 @@ class ReconstructionJob:
     def plan(self, footer: TokenTableFooter) -> str:
         """Hash of all that determines a tar's bytes, of a table known by its footer."""
         table = {name: getattr(footer, name) for name in _OF_TABLE}
+        if footer.removed:
+            table["removed_sha256"] = footer.removed_sha256
         values = [self.settings, [dataclasses.asdict(row) for row in self.classes], footer.grids[: self.layers], table]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -18,7 +18,6 @@ from spae.data.token_sequences import ROWS_AT_ONCE
 from spae.data.token_table import (
     LLM_IDS_COLUMN,
     MANIFEST_FILE,
-    SHARED_KEYS,
     TEXT_COLUMN,
     VOCABULARY_FILE,
     FoundTokenTable,
@@ -145,10 +144,10 @@ def _mixtures(footers: Mapping[str, TokenTableFooter]) -> Iterator[str]:
     """Tables that say other things than the first of what all in a folder share."""
     first = next(iter(footers), "")
     for name, footer in footers.items():
-        for key in SHARED_KEYS:
-            here, there = getattr(footer, key), getattr(footers[first], key)
-            if here != there:
-                yield f"{name}.parquet has {key} {here}, and {first}.parquet has {there}"
+        there = footers[first].shared
+        for key, value in footer.shared.items():
+            if value != there[key]:
+                yield f"{name}.parquet has {key} {value}, and {first}.parquet has {there[key]}"
 
 
 def _dead_letters(folder: str, footers: Mapping[str, TokenTableFooter]) -> Iterator[str]:

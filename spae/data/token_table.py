@@ -24,88 +24,16 @@ from numpy.typing import NDArray
 from spae.config import Grid
 from spae.data.publishing import join, list_files, publishing
 from spae.data.records import CLASSES_FILE, ShardInfo
+from spae.data.token_footer import MORE_LAYERS
+from spae.data.token_footer import SCHEMA_VERSION as SCHEMA_VERSION
+from spae.data.token_footer import SHARED_KEYS as SHARED_KEYS
+from spae.data.token_footer import TokenTableFooter as TokenTableFooter
 
-SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
 TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
 
-_PREFIX = "spae."
 _SIMULTANEOUS_READS = 32
-_MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
-_ADDED = ("layers", "columns", "text_layers", "agreement")  # which tables of earlier versions lack
-SHARED_KEYS = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenTableFooter:
-    """The spae.* keys of a token table's footer."""
-
-    schema_version: int = SCHEMA_VERSION
-    model_fingerprint: str
-    words_fingerprint: str
-    grids: tuple[Grid, ...]
-    """Of all layers of the model."""
-    layers: int
-    """So many of the first layers are stored; all in tables that are older than this key."""
-    columns: tuple[str, ...] = ()
-    """Optional columns behind the layers."""
-    text_layers: int = 0
-    """First layers whose words the column `text` holds; 0 where there is none."""
-    source_shard: str
-    """Name of the tar without folder and suffix."""
-    source_sha256: str
-    samples: int
-    """Samples of the tar: rows of the table + errors."""
-    errors: int
-    device: str
-    dtype: str
-    batch: int
-    """Pictures of every pass of the model, the last one filled up."""
-    code_version: str
-    agreement: float | None = None
-    """Share of the words that are float32's, measured on the first shard; None where `dtype` is float32."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the table."""
-        return self.samples - self.errors
-
-    def stored_grids(self, url: str, layers: int | None = None) -> tuple[Grid, ...]:
-        """Grids of the first layers, or of all that are stored; ValueError, naming the table, where fewer are."""
-        if layers is not None and layers > self.layers:
-            raise ValueError(f"{url} stores {self.layers} layers of {len(self.grids)}, not {layers}{_MORE}")
-        return self.grids[: self.layers if layers is None else layers]
-
-    @property
-    def identity_columns(self) -> tuple[str, ...]:
-        """Columns whose values together no two rows share."""
-        return ("key", "clip")
-
-    def to_metadata(self) -> dict[str, str]:
-        """Keys and values as they stand in the footer."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {
-            f"{_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
-        }
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "TokenTableFooter":
-        """Undo `to_metadata`; ValueError where a key is missing or makes no sense."""
-        values: dict[str, Any] = {}
-        for item in dataclasses.fields(cls):
-            key = f"{_PREFIX}{item.name}"
-            text = metadata.get(key.encode())
-            if text is None and item.name in _ADDED:
-                continue
-            if text is None:
-                raise ValueError(f"the footer has no {key}")
-            values[item.name] = text.decode() if item.type is str else json.loads(text)
-        grids = tuple(tuple(grid) for grid in values.pop("grids"))
-        columns, layers = tuple(values.pop("columns", ())), values.pop("layers", len(grids))
-        if layers not in range(1, len(grids) + 1):
-            raise ValueError(f"the footer says {layers} layers of {len(grids)}")
-        return cls(**values, grids=grids, layers=layers, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -188,9 +116,19 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
     for name, values in rows.columns.items():
         schema = schema.append(pa.field(name, values.type, nullable=False))
         columns.append(values)
-    table = pa.Table.from_arrays(columns, schema=schema.with_metadata(footer.to_metadata()))
+    publish_table(url, pa.Table.from_arrays(columns, schema=schema), footer)
+
+
+def publish_table(url: str, table: pa.Table, footer: TokenTableFooter) -> None:
+    """Publish columns as a token table with a footer, in the form that all have."""
     with publishing(url) as file:
-        pq.write_table(table, file, compression="zstd", use_dictionary=True, row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(
+            table.replace_schema_metadata(footer.to_metadata()),
+            file,
+            compression="zstd",
+            use_dictionary=True,
+            row_group_size=ROW_GROUP_ROWS,
+        )
 
 
 def find_token_tables(folder: str) -> dict[str, FoundTokenTable]:
@@ -232,9 +170,7 @@ def _find(url: str, size: int) -> FoundTokenTable:
     except (ValueError, TypeError) as error:
         return FoundTokenTable(None, size, f"{url} is no token table: {error}", foreign=True)
     if metadata.num_rows != footer.rows:
-        return FoundTokenTable(
-            None, size, f"{url} holds {metadata.num_rows} rows, not {footer.samples} - {footer.errors}"
-        )
+        return FoundTokenTable(None, size, f"{url} holds {metadata.num_rows} rows, not {footer.rows} by its footer")
     return FoundTokenTable(footer, size)
 
 
@@ -273,7 +209,9 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
     if layers is None and footer.layers < len(footer.grids):
-        raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{_MORE}")
+        raise ValueError(
+            f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{MORE_LAYERS}"
+        )
     return rows
 
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 from transformers import LlamaConfig
 
-from jobs import tune_language_model, verify_tokens
+from jobs import remove_samples, tune_language_model, verify_tokens
 from jobs.cluster import connect
 from spae.data.token_table import find_token_tables, publish_manifest, read_token_table
 from spae.incontext.weights import weights_revision
@@ -138,6 +138,14 @@ def test_tables_are_checked(place, model, monkeypatch):
     publish_manifest("tokens", find_token_tables("tokens"))
     command = shlex.split(commands("Checking them")[0])[3:]
     assert verify_tokens.main([model if part == "model" else part for part in command]) == 0
+
+
+def test_samples_are_removed(place, tmp_path, monkeypatch):
+    shutil.copytree(place / "tokens", tmp_path / "tokens")
+    (tmp_path / "keys.txt").write_text("sample-0-0003\nsample-2-0000\n")
+    monkeypatch.chdir(tmp_path)
+    assert remove_samples.main(shlex.split(commands("Removing samples")[0])[3:]) == 0
+    assert sum(table.footer.rows for table in find_token_tables("tokens").values()) == 19
 
 
 def test_the_page_tells_the_columns(place):

@@ -21,6 +21,7 @@ from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
+from jobs.tokens.carried import carried_fields
 from jobs.tokens.catalog import TableCatalog
 from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.classes import publish_classes
@@ -80,6 +81,9 @@ class TokenizeFlags:
     """First layers whose words stand as text in a column of their own, `text`."""
     ids: Literal["table", "llm"] = "table"
     """llm adds a column `llm_ids`: the language model's own ids of all words that are stored."""
+    carry: tuple[str, ...] = ()
+    """Fields of the samples that get columns: txt, the text beside a picture; json:caption, a field of its json;
+    json:exif.maker, one inside of an object."""
     shards: str | None = None
     """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
@@ -102,6 +106,7 @@ class TokenizeFlags:
                 raise ValueError(f"--{name} {value} must be at least 1")
         check_range(self.shards)
         check_precision(self.dtype, self.device)
+        carried_fields(self.carry)
         if not self.input:
             raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
@@ -124,7 +129,8 @@ class TokenizeFlags:
     def columns(self) -> tuple[str, ...]:
         """Optional columns of the tables."""
         asked = {TEXT_COLUMN: self.words > 0, LLM_IDS_COLUMN: self.ids == "llm"}
-        return tuple(name for name, wanted in asked.items() if wanted)
+        carried = (field.column for field in carried_fields(self.carry))
+        return (*(name for name, wanted in asked.items() if wanted), *carried)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,6 +206,7 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
         layers=layers,
         text_layers=flags.words,
         llm_ids=flags.ids == "llm",
+        carry=carried_fields(flags.carry),
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job, tables

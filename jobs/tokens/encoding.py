@@ -84,7 +84,9 @@ class ShardEncoder:
                 self._fastest = min(seconds, self._fastest or seconds)
         layers = tuple(np.concatenate(ids) for ids in zip(*parts, strict=True))
         rows = TokenRows(tuple(keys), tuple(labels), layers)
-        return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors
+        return dataclasses.replace(
+            rows, columns=optional_columns(rows, self.model.vocabulary, self.job, decoding.shard)
+        ), errors
 
     def _parts(self, decoding: DecodedShard | LargeShard) -> Iterator[DecodedPictures]:
         if isinstance(decoding, DecodedShard):

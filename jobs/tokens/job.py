@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.tokens.carried import CarriedField
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenJob:
@@ -25,6 +27,8 @@ class TokenJob:
     """In which the networks compute."""
     agreement: float | None = None
     """Share of the words that are float32's, where that is not 1 by definition."""
+    carry: tuple[CarriedField, ...] = ()
+    """Fields of the samples that are stored too."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28

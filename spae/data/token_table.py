@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,9 @@ from spae.data.token_footer import TokenTableFooter as TokenTableFooter
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
 TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
+
+_NOT_NULL = (TEXT_COLUMN, LLM_IDS_COLUMN)
+_OWN_COLUMN = re.compile(r"key|label|clip|layer_\d+|text|llm_ids|depth|view|crop")
 
 _SIMULTANEOUS_READS = 32
 
@@ -93,6 +97,11 @@ def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def is_own_column(name: str) -> bool:
+    """Whether token tables call a column of their own so."""
+    return _OWN_COLUMN.fullmatch(name) is not None
+
+
 def table_schema(footer: TokenTableFooter) -> pa.Schema:
     """The columns of a table before its optional ones."""
     return token_schema([math.prod(grid) for grid in footer.stored_grids("")])
@@ -114,7 +123,7 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
         columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))
     for name, values in rows.columns.items():
-        schema = schema.append(pa.field(name, values.type, nullable=False))
+        schema = schema.append(pa.field(name, values.type, nullable=name not in _NOT_NULL))
         columns.append(values)
     publish_table(url, pa.Table.from_arrays(columns, schema=schema), footer)
 

@@ -16,11 +16,12 @@ import pytest
 import ray
 from transformers import LlamaConfig
 
-from jobs import remove_samples, tune_language_model, verify_tokens
+from jobs import remove_samples, tokenize_shards, tune_language_model, verify_tokens
 from jobs.cluster import connect
 from spae.data.token_table import find_token_tables, publish_manifest, read_token_table
 from spae.incontext.weights import weights_revision
 from tests import tiny_causal
+from tests.image_layouts import tar_bytes, write_files
 from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import tokenize_split
 
@@ -146,6 +147,26 @@ def test_samples_are_removed(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert remove_samples.main(shlex.split(commands("Removing samples")[0])[3:]) == 0
     assert sum(table.footer.rows for table in find_token_tables("tokens").values()) == 19
+
+
+@pytest.mark.slow
+def test_tokenizing_recipes(model, tmp_path, monkeypatch):
+    members = [
+        (f"{number}.{suffix}", data)
+        for number, (_, picture, _) in enumerate(samples(6))
+        for suffix, data in (("png", picture), ("json", f'{{"label_name": "name {number}"}}'.encode()))
+    ]
+    write_files(tmp_path / "shards/test", {"test-000000.tar": tar_bytes(members)})
+    monkeypatch.chdir(tmp_path)
+    connect("local", num_cpus=2)
+    try:
+        for title in ("Fields of the samples",):
+            (command,) = commands(title)
+            assert tokenize_shards.main([model if part == "model" else part for part in shlex.split(command)[3:]]) == 0
+    finally:
+        ray.shutdown()
+    rows = run(recipes("Fields of the samples")[0], tmp_path, monkeypatch)["captions"]
+    assert [row[:2] for row in rows] == [(str(number), f"name {number}") for number in range(6)]
 
 
 def test_the_page_tells_the_columns(place):

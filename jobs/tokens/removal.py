@@ -15,7 +15,7 @@ _HASHES = 1 << 256
 
 
 def remove_rows(url: str, keys: frozenset[str]) -> int:
-    """Publish a table anew without the rows of some keys, unless it has none; how many it had.
+    """Publish a table anew without the rows of some keys, unless it has none; how many rows these were.
 
     The footer counts what is removed, so that the table is that of its shard as before.
     """
@@ -26,10 +26,11 @@ def remove_rows(url: str, keys: frozenset[str]) -> int:
         if not (removed := pc.sum(found).as_py()):
             return 0
         table = parquet.read()
+    gone = table["key"].filter(found).unique().to_pylist()
     footer = dataclasses.replace(
         footer,
-        removed=footer.removed + removed,
-        removed_sha256=added_sha256(footer.removed_sha256, table["key"].filter(found).to_pylist()),
+        removed=footer.removed + len(gone),
+        removed_sha256=added_sha256(footer.removed_sha256, gone),
     )
     publish_table(url, table.filter(pc.invert(found)), footer)
     return int(removed)

@@ -1,6 +1,7 @@
 """Whether token tables are what their footers say: schema, counts, ids, repeated rows, columns that repeat words."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,17 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jobs.tokens.columns import word_texts
 from spae.data.publishing import join, list_files, read_bytes
 from spae.data.records import ERRORS_FOLDER, read_parquet
 from spae.data.token_sequences import ROWS_AT_ONCE
 from spae.data.token_table import (
+    DEPTH_COLUMN,
     LLM_IDS_COLUMN,
     MANIFEST_FILE,
     TEXT_COLUMN,
+    VIEW_COLUMN,
     VOCABULARY_FILE,
     FoundTokenTable,
     TokenTableFooter,
-    layers_of_table,
     table_schema,
     token_table_url,
 )
@@ -104,13 +107,47 @@ def table_deviations(url: str, name: str, words: Words | None) -> list[str]:
 
 def _wrong_rows(part: pa.RecordBatch, footer: TokenTableFooter, words: Words | None) -> Iterator[tuple[str, int]]:
     """What is wrong with rows of a table, and how many they are."""
-    if words is None:
-        return
+    depths = np.full(part.num_rows, footer.layers, np.int32)
+    if DEPTH_COLUMN in footer.columns:
+        depths = part[DEPTH_COLUMN].to_numpy()
+        yield from _counted(
+            f"a {DEPTH_COLUMN} that is not 1 to {footer.layers}", (depths < 1) | (depths > footer.layers)
+        )
+    if VIEW_COLUMN in footer.columns:
+        views = part[VIEW_COLUMN].to_numpy()
+        yield from _counted(
+            f"a {VIEW_COLUMN} that is not 0 to {footer.views - 1}", (views < 0) | (views >= footer.views)
+        )
+    layers: list[NDArray[np.int32]] = []
+    for number, grid in enumerate(footer.stored_grids(""), 1):
+        column, used = part[f"layer_{number}"], depths >= number
+        if wrong := list(_counted(f"a {DEPTH_COLUMN} that layer_{number} contradicts", _is_set(column) != used)):
+            yield from wrong
+            return
+        ids = np.zeros((part.num_rows, math.prod(grid)), np.int32)
+        ids[used] = pc.list_flatten(column).to_numpy().reshape(-1, math.prod(grid))
+        layers.append(ids)
+    if words is not None:
+        yield from _wrong_words(part, footer, words, layers, depths)
+
+
+def _is_set(column: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+
+
+def _wrong_words(
+    part: pa.RecordBatch,
+    footer: TokenTableFooter,
+    words: Words,
+    layers: list[NDArray[np.int32]],
+    depths: NDArray[np.int32],
+) -> Iterator[tuple[str, int]]:
+    """Ids that are no words, and columns that do not say the same as the ids."""
     count = len(words.texts)
-    layers = [ids.reshape(part.num_rows, -1) for ids in layers_of_table(part, footer.stored_grids(""))]
     for number, ids in enumerate(layers, 1):
-        if outside := int(((ids < 0) | (ids >= count)).any(axis=1).sum()):
-            yield f"ids in layer_{number} that are not 0 to {count - 1}", outside
+        outside = list(_counted(f"ids in layer_{number} that are not 0 to {count - 1}", (ids < 0) | (ids >= count)))
+        yield from outside
+        if outside:
             return
     if LLM_IDS_COLUMN in footer.columns:
         given = pc.list_flatten(part[LLM_IDS_COLUMN]).to_numpy().reshape(part.num_rows, -1)
@@ -118,13 +155,13 @@ def _wrong_rows(part: pa.RecordBatch, footer: TokenTableFooter, words: Words | N
             f"other {LLM_IDS_COLUMN} than those of its words", given != words.llm_ids[np.hstack(layers)]
         )
     if TEXT_COLUMN in footer.columns:
-        texts = [" ".join(words.texts[ids]) for ids in np.hstack(layers[: footer.text_layers])]
+        texts = word_texts(words.texts, layers[: footer.text_layers], depths)
         different = np.asarray(texts, object) != part[TEXT_COLUMN].to_numpy(zero_copy_only=False)
-        yield from _counted(f"another {TEXT_COLUMN} than its words", different[:, None])
+        yield from _counted(f"another {TEXT_COLUMN} than its words", different)
 
 
 def _counted(text: str, different: NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
-    if rows := int(different.any(axis=1).sum()):
+    if rows := int(different.reshape(len(different), -1).any(axis=1).sum()):
         yield text, rows
 
 

@@ -9,13 +9,17 @@ from typing import Any
 from spae.config import Grid
 
 SCHEMA_VERSION = 1
-SHARED_KEYS = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
+SHARED_KEYS = (
+    *("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers"),
+    *("error_db", "views", "view_seed"),
+)
 """What all tables of a folder have in common."""
 MORE_LAYERS = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
 
 _PREFIX = "spae."
 _ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
-_IF_ANY = ("agreement", "removed", "removed_sha256")  # which stand in footers only where they say something
+_IF_ANY = {"agreement": None, "error_db": None, "views": 1, "view_seed": 0, "removed": 0, "removed_sha256": ""}
+"""What footers leave out, and what that means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +50,21 @@ class TokenTableFooter:
     code_version: str
     agreement: float | None = None
     """Share of the words that are float32's, measured on the first shard; None where `dtype` is float32."""
+    error_db: float | None = None
+    """PSNR in dB that the layers of each picture, `depth` of them, reach; None where all layers are stored."""
+    views: int = 1
+    """Rows of each picture; several have the columns `view` and `crop`."""
+    view_seed: int = 0
+    """Of the crops."""
     removed: int = 0
-    """Rows that were removed since (`python -m jobs.remove_samples`)."""
+    """Samples whose rows were removed since (`python -m jobs.remove_samples`)."""
     removed_sha256: str = ""
     """Sum of the sha256 of their keys, modulo 2^256."""
 
     @property
     def rows(self) -> int:
         """Rows of the table."""
-        return self.samples - self.errors - self.removed
+        return (self.samples - self.errors - self.removed) * self.views
 
     def stored_grids(self, url: str, layers: int | None = None) -> tuple[Grid, ...]:
         """Grids of the first layers, or of all that are stored; ValueError, naming the table, where fewer are."""
@@ -70,7 +80,7 @@ class TokenTableFooter:
     @property
     def identity_columns(self) -> tuple[str, ...]:
         """Columns whose values together no two rows share."""
-        return ("key", "clip")
+        return ("key", "clip") if self.views == 1 else ("key", "clip", "view")
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""
@@ -78,7 +88,7 @@ class TokenTableFooter:
         return {
             f"{_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()
-            if value or name not in _IF_ANY
+            if name not in _IF_ANY or value != _IF_ANY[name]
         }
 
     @classmethod

@@ -76,7 +76,7 @@ def stream_rows(url: str, layers: int, columns: Sequence[str] = ()) -> Iterator[
             yield TokenRows(
                 tuple(part["key"].to_pylist()),
                 tuple(part["label"].to_pylist()),
-                layers_of_table(part, grids),
+                layers_of_table(part, grids, url),
                 {name: part[name] for name in columns},
             )
 

@@ -33,8 +33,9 @@ from spae.data.token_footer import TokenTableFooter as TokenTableFooter
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
 TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
+DEPTH_COLUMN, VIEW_COLUMN, CROP_COLUMN = "depth", "view", "crop"
 
-_NOT_NULL = (TEXT_COLUMN, LLM_IDS_COLUMN)
+_NOT_NULL = (TEXT_COLUMN, LLM_IDS_COLUMN, DEPTH_COLUMN, VIEW_COLUMN, CROP_COLUMN)
 _OWN_COLUMN = re.compile(r"key|label|clip|layer_\d+|text|llm_ids|depth|view|crop")
 
 _SIMULTANEOUS_READS = 32
@@ -82,18 +83,19 @@ class TokenRows:
         )
 
 
-def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
+def token_schema(layer_sizes: Sequence[int], *, nullable: bool = False) -> pa.Schema:
     """Schema of a token table (one row a sample) for a pyramid with so many words a layer.
 
     `key`, `label` (null where the sample has none), `clip` (null for images), then `layer_1` to `layer_D`, each a fixed
-    size list: reading the first layers reads their columns only.
+    size list: reading the first layers reads their columns only. Where rows use some of them only, the others are null
+    and the lists of no fixed size: Arrow (25) cannot read nulls between those of one from Parquet.
     """
     if not layer_sizes or any(size < 1 for size in layer_sizes):
         raise ValueError(f"layer_sizes={tuple(layer_sizes)} must hold at least one size, none below 1")
     fields = [pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), pa.field("clip", pa.int32())]
     for number, size in enumerate(layer_sizes, 1):
-        words = pa.list_(pa.field("element", pa.int32(), nullable=False), size)
-        fields.append(pa.field(f"layer_{number}", words, nullable=False))
+        words = pa.list_(pa.field("element", pa.int32(), nullable=False), -1 if nullable else size)
+        fields.append(pa.field(f"layer_{number}", words, nullable=nullable))
     return pa.schema(fields)
 
 
@@ -104,7 +106,8 @@ def is_own_column(name: str) -> bool:
 
 def table_schema(footer: TokenTableFooter) -> pa.Schema:
     """The columns of a table before its optional ones."""
-    return token_schema([math.prod(grid) for grid in footer.stored_grids("")])
+    sizes = [math.prod(grid) for grid in footer.stored_grids("")]
+    return token_schema(sizes, nullable=DEPTH_COLUMN in footer.columns)
 
 
 def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
@@ -119,9 +122,12 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
         raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
     schema = table_schema(footer)
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), pa.nulls(count, pa.int32())]
-    for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
+    depths = rows.columns.get(DEPTH_COLUMN)
+    for number, (item, ids) in enumerate(zip(list(schema)[len(columns) :], rows.layers, strict=True), 1):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))
+        unused = None if depths is None else pc.less(depths, number)
+        size = math.prod(ids.shape[1:])
+        columns.append(pa.FixedSizeListArray.from_arrays(values, size, mask=unused).cast(item.type))
     for name, values in rows.columns.items():
         schema = schema.append(pa.field(name, values.type, nullable=name not in _NOT_NULL))
         columns.append(values)
@@ -194,12 +200,18 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
         grids = footer.stored_grids(url, layers)
         names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
         table = parquet.read(columns=["key", "label", *names])
-    ids = layers_of_table(table.combine_chunks(), grids)
+    ids = layers_of_table(table.combine_chunks(), grids, url)
     return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
 
 
-def layers_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid]) -> tuple[NDArray[np.int32], ...]:
-    """The word ids of the first layers, int32 (n, *grid) each."""
+def layers_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid], url: str) -> tuple[NDArray[np.int32], ...]:
+    """The word ids of the first layers, int32 (n, *grid) each; ValueError where a row uses fewer (`depth`)."""
+    for number in range(1, len(grids) + 1):
+        if table[f"layer_{number}"].null_count:
+            raise ValueError(
+                f"{url} has pictures of fewer than {number} layers (--error of `python -m jobs.tokenize_shards`); "
+                f"read {number - 1} of them, or write tables without it"
+            )
     flat = (pc.list_flatten(table[f"layer_{number}"]).to_numpy() for number in range(1, len(grids) + 1))
     return tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
 
@@ -207,7 +219,8 @@ def layers_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid]) -> 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
     """The words of a shard, of the first layers or all of the model.
 
-    ValueError where the table is missing, lacks layers, or comes from another model or another shard.
+    Of several views of a picture the first: the picture itself. ValueError where the table is missing, lacks layers, or
+    comes from another model or another shard.
     """
     url = token_table_url(folder, shard.name)
     try:
@@ -217,6 +230,8 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    if footer.views > 1:
+        rows = rows.take(np.arange(0, len(rows.keys), footer.views))
     if layers is None and footer.layers < len(footer.grids):
         raise ValueError(
             f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{MORE_LAYERS}"

@@ -80,10 +80,21 @@ def read_whole(shard: ShardInfo) -> Iterator[Sample]:
         )
 
 
-def decode_pictures(samples: Iterable[Sample | Undecodable], size: tuple[int, ...]) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width)."""
+Views = Callable[[str, NDArray[np.uint8], tuple[int, int]], list[NDArray[np.uint8]]]
+"""What is made of a sample's picture at (height, width), by the sample's key."""
+
+
+def plain_view(key: str, picture: NDArray[np.uint8], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """The picture itself alone."""
+    return [fit_image(picture, size)]
+
+
+def decode_pictures(
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views = plain_view
+) -> DecodedPictures:
+    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width), all views of each."""
     sides = _sides(size)
-    parts = list(_parts(samples, sides, sys.maxsize))
+    parts = list(_parts(samples, sides, sys.maxsize, views))
     return parts[0] if parts else _pictures([], [], [], sides)
 
 
@@ -93,7 +104,9 @@ def _sides(size: tuple[int, ...]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int) -> Iterator[DecodedPictures]:
+def _parts(
+    samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int, views: Views = plain_view
+) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
     errors: list[Undecodable] = []
@@ -102,8 +115,9 @@ def _parts(samples: Iterable[Sample | Undecodable], size: tuple[int, int], most:
             errors.append(sample)
             continue
         try:
-            arrays.append(fit_image(decode_image(sample.media), size))
-            good.append(sample)
+            made = views(sample.key, decode_image(sample.media), size)
+            arrays += made
+            good += [sample] * len(made)
         except MediaError as error:
             errors.append(Undecodable(sample.key, error.reason, str(error)))
         if len(good) == most:

@@ -160,11 +160,17 @@ def test_tokenizing_recipes(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     connect("local", num_cpus=2)
     try:
-        for title in ("Fields of the samples",):
+        for title in ("Fields of the samples", "As many layers as a picture needs", "Several views of each picture"):
             (command,) = commands(title)
             assert tokenize_shards.main([model if part == "model" else part for part in shlex.split(command)[3:]]) == 0
     finally:
         ray.shutdown()
+    depths = run(recipes("As many layers as a picture needs")[0], tmp_path, monkeypatch)["depths"]
+    assert sum(pictures for _, pictures, _ in depths) == 6
+    assert all(words == (16 * pictures if depth == 4 else None) for depth, pictures, words in depths)
+    stable = run(recipes("Several views of each picture")[0], tmp_path, monkeypatch)["stable"]
+    assert sorted(key for key, _, _ in stable) == [str(number) for number in range(6)]
+    assert {views for _, _, views in stable} == {4}
     rows = run(recipes("Fields of the samples")[0], tmp_path, monkeypatch)["captions"]
     assert [row[:2] for row in rows] == [(str(number), f"name {number}") for number in range(6)]
 

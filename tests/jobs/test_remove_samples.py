@@ -1,17 +1,23 @@
+import dataclasses
 import logging
+import subprocess
+import sys
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import remove_samples, tokenize_shards, verify_tokens
+from jobs import reconstruct_shards, remove_samples, tokenize_shards, verify_tokens
+from jobs.reconstruct_shards import ReconstructFlags
 from jobs.tokens.removal import added_sha256
 from spae.data.publishing import publish
 from spae.data.records import load_index
-from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest, read_token_table
+from spae.data.token_table import VOCABULARY_FILE, find_token_tables, publish_manifest, publish_table, read_token_table
 from spae.model import SPAE
 from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_job, tokenize_shard
@@ -115,6 +121,57 @@ def test_all_rows_of_a_table_may_go(tokens):
     assert remove(tokens, keys) == 0
     rows, footer = read_token_table(str(tokens / "test-000001.parquet"))
     assert (rows.keys, footer.rows, footer.removed) == ((), 0, 5)
+
+
+def test_shards_rebuilt_of_the_tables_before_are_refused(tokens, model, tmp_path, caplog):
+    flags = ["--model", model, "--tokens", str(tokens), "--output", str(tmp_path / "rebuilt"), "--dry-run"]
+    spae = SPAE.from_pretrained(model)
+    _, job = reconstruct_shards.prepare(tyro.cli(ReconstructFlags, args=flags), spae)
+    before = {name: job.plan(footer) for name, footer in footers(tokens).items()}
+    assert remove(tokens, KEYS) == 0
+    after = {name: job.plan(footer) for name, footer in footers(tokens).items()}
+    assert [name for name in before if before[name] != after[name]] == ["test-000000", "test-000002"]
+
+
+def test_tables_live_on_any_file_system(tokens, tmp_path):
+    store = fsspec.filesystem("memory")
+    for path in tokens.rglob("*.*"):
+        store.pipe_file(f"/removal/{path.relative_to(tokens)}", path.read_bytes())
+    store.pipe_file("/keys.txt", "\n".join(KEYS).encode())
+    assert remove_samples.main(["memory://removal", "--remove", "memory://keys.txt"]) == 0
+    assert remove(tokens, KEYS) == 0
+    for path in tokens.glob("*.*"):
+        assert store.cat_file(f"/removal/{path.name}") == path.read_bytes()
+    assert verify_tokens.main(["memory://removal"]) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_removal_is_continued(tokens, tmp_path):
+    table, footer = pq.read_table(tokens / "test-000000.parquet"), footers(tokens)["test-000000"]
+    for name in ("undisturbed", "killed"):
+        for number in range(600):
+            shard = f"test-{number:06d}"
+            named = dataclasses.replace(footer, source_shard=shard)
+            publish_table(f"{tmp_path}/{name}/{shard}.parquet", table, named)
+    (tmp_path / "keys.txt").write_text("\n".join(KEYS))
+    flags = ["--remove", f"{tmp_path}/keys.txt"]
+    assert remove_samples.main([f"{tmp_path}/undisturbed", *flags]) == 0
+    command = [sys.executable, "-m", "jobs.remove_samples", f"{tmp_path}/killed", *flags]
+    before = {path.name: path.stat().st_ino for path in (tmp_path / "killed").iterdir()}
+    process = subprocess.Popen(command)
+    while process.poll() is None and changed(tmp_path / "killed", before) < 20:
+        pass
+    process.kill()
+    process.wait()
+    assert 20 <= changed(tmp_path / "killed", before) < 600, "the kill came too late to show anything"
+    assert subprocess.run(command).returncode == 0
+    for path in (tmp_path / "undisturbed").iterdir():
+        assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
+
+
+def changed(folder, before):
+    """How many tables were written anew."""
+    return sum((folder / name).stat().st_ino != number for name, number in before.items())
 
 
 @pytest.mark.parametrize("text", [b"", b"\n\r\n", b"\xff\n"])

@@ -13,7 +13,6 @@ from jobs.tokens.views import view_box
 from spae.data.sources import Shard
 from spae.data.token_table import (
     CROP_COLUMN,
-    DEPTH_COLUMN,
     LLM_IDS_COLUMN,
     TEXT_COLUMN,
     VIEW_COLUMN,
@@ -32,8 +31,7 @@ def optional_columns(rows: TokenRows, vocabulary: Vocabulary, job: TokenJob, sha
     flat = [layer.reshape(len(layer), math.prod(layer.shape[1:])) for layer in rows.layers]
     columns: dict[str, pa.Array] = {}
     if job.text_layers:
-        words, depths = np.asarray(vocabulary.word_list, object), rows.columns.get(DEPTH_COLUMN)
-        texts = word_texts(words, flat[: job.text_layers], None if depths is None else depths.to_numpy())
+        texts = word_texts(np.asarray(vocabulary.word_list, object), flat[: job.text_layers], rows.depth)
         columns[TEXT_COLUMN] = pa.array(texts, pa.string())
     if job.llm_ids:
         ids = vocabulary.llm_ids.numpy()[np.concatenate(flat, axis=1)].astype(np.int32)

@@ -1,5 +1,8 @@
 """How many of its layers a picture needs to be rebuilt well enough."""
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +10,9 @@ from numpy.typing import NDArray
 from spae.evaluation.pictures import decode_in_batches
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
+
+_BATCHES_AT_ONCE = 16
+"""Whose pictures are held, so that few passes of a batch are filled up."""
 
 
 def needed_layers(
@@ -31,6 +37,21 @@ def needed_layers(
         needed[left[enough]] = layers
         left = left[~enough]
     return needed
+
+
+def decode_as_deep(
+    model: SPAE, pyramid: TokenPyramid, depth: NDArray[np.int32], batch: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures uint8 (b, H, W, 3) in their order, each rebuilt by as many first layers as `depth` (n,) says of it."""
+    for start in range(0, len(depth), _BATCHES_AT_ONCE * batch):
+        here = np.arange(start, min(start + _BATCHES_AT_ONCE * batch, len(depth)))
+        rebuilt: dict[int, NDArray[np.uint8]] = {}
+        for layers in np.unique(depth[here]).tolist():
+            alike = here[depth[here] == layers]
+            chosen = TokenPyramid(tuple(ids[torch.from_numpy(alike)] for ids in pyramid.layers[:layers]))
+            pictures = itertools.chain.from_iterable(decode_in_batches(model, chosen, batch))
+            rebuilt |= zip(alike.tolist(), pictures, strict=True)
+        yield np.stack([rebuilt[number] for number in here.tolist()])
 
 
 def psnr(rebuilt: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Whether token tables are what their footers say: schema, counts, ids, repeated rows, columns that repeat words."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from spae.data.token_table import (
     VOCABULARY_FILE,
     FoundTokenTable,
     TokenTableFooter,
+    rows_of_table,
     table_schema,
     token_table_url,
 )
@@ -118,21 +118,15 @@ def _wrong_rows(part: pa.RecordBatch, footer: TokenTableFooter, words: Words | N
         yield from _counted(
             f"a {VIEW_COLUMN} that is not 0 to {footer.views - 1}", (views < 0) | (views >= footer.views)
         )
-    layers: list[NDArray[np.int32]] = []
-    for number, grid in enumerate(footer.stored_grids(""), 1):
-        column, used = part[f"layer_{number}"], depths >= number
-        if wrong := list(_counted(f"a {DEPTH_COLUMN} that layer_{number} contradicts", _is_set(column) != used)):
+    grids = footer.stored_grids("")
+    for number in range(1, len(grids) + 1):
+        is_set = part[f"layer_{number}"].is_valid().to_numpy(zero_copy_only=False)
+        if wrong := list(_counted(f"a {DEPTH_COLUMN} that layer_{number} contradicts", is_set != (depths >= number))):
             yield from wrong
             return
-        ids = np.zeros((part.num_rows, math.prod(grid)), np.int32)
-        ids[used] = pc.list_flatten(column).to_numpy().reshape(-1, math.prod(grid))
-        layers.append(ids)
     if words is not None:
+        layers = [ids.reshape(part.num_rows, -1) for ids in rows_of_table(part, grids).layers]
         yield from _wrong_words(part, footer, words, layers, depths)
-
-
-def _is_set(column: pa.Array) -> NDArray[np.bool_]:
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
 
 
 def _wrong_words(

@@ -8,6 +8,7 @@ fine with a bar between, and a line of three hashes ends a picture:
     ###
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,9 +47,10 @@ class PictureDocuments:
     def documents(self, parts: Iterable[TokenRows]) -> Iterator[Document]:
         """A document of each row that tells what it shows."""
         for rows in parts:
-            for number, caption in enumerate(self._captions(rows)):
+            used = itertools.repeat(None) if rows.depth is None else rows.depth.tolist()
+            for number, (caption, depth) in enumerate(zip(self._captions(rows), used, strict=False)):
                 if caption := one_line(caption or ""):
-                    yield self._document(caption, [layer[number].ravel().tolist() for layer in rows.layers])
+                    yield self._document(caption, [layer[number].ravel().tolist() for layer in rows.layers[:depth]])
                 else:
                     self.uncaptioned += 1
 

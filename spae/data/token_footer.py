@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spae.config import Grid
 
 SCHEMA_VERSION = 1
+DEPTH_COLUMN = "depth"
 SHARED_KEYS = (
     *("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers"),
     *("error_db", "views", "view_seed"),
@@ -81,6 +82,11 @@ class TokenTableFooter:
     def identity_columns(self) -> tuple[str, ...]:
         """Columns whose values together no two rows share."""
         return ("key", "clip") if self.views == 1 else ("key", "clip", "view")
+
+    def columns_to_read(self, layers: int, columns: Sequence[str] = ()) -> list[str]:
+        """The columns of keys, labels and the first layers, how many of these a row uses, and some optional ones."""
+        depth = [name for name in self.columns if name == DEPTH_COLUMN]
+        return ["key", "label", *(f"layer_{number}" for number in range(1, layers + 1)), *depth, *columns]
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values as they stand in the footer."""

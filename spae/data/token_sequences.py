@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spae.data.publishing import join
 from spae.data.records import CLASSES_FILE
-from spae.data.token_table import VOCABULARY_FILE, TokenRows, TokenTableFooter, layers_of_table
+from spae.data.token_table import VOCABULARY_FILE, TokenRows, TokenTableFooter, rows_of_table
 
 ROWS_AT_ONCE = 1_024
 
@@ -71,14 +71,9 @@ def stream_rows(url: str, layers: int, columns: Sequence[str] = ()) -> Iterator[
                 f"{url} has no column {missing[0]}; it has {', '.join(footer.columns) or 'no optional ones'}"
             )
         grids = footer.stored_grids(url, layers)
-        names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
-        for part in parquet.iter_batches(ROWS_AT_ONCE, columns=["key", "label", *names, *columns], use_threads=False):
-            yield TokenRows(
-                tuple(part["key"].to_pylist()),
-                tuple(part["label"].to_pylist()),
-                layers_of_table(part, grids, url),
-                {name: part[name] for name in columns},
-            )
+        wanted = footer.columns_to_read(len(grids), columns)
+        for part in parquet.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False):
+            yield rows_of_table(part, grids, columns)
 
 
 def shuffled_rows(urls: Sequence[str], layers: int, columns: Sequence[str], seed: int) -> Iterator[TokenRows]:

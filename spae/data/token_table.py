@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from spae.config import Grid
 from spae.data.publishing import join, list_files, publishing
 from spae.data.records import CLASSES_FILE, ShardInfo
+from spae.data.token_footer import DEPTH_COLUMN as DEPTH_COLUMN
 from spae.data.token_footer import MORE_LAYERS
 from spae.data.token_footer import SCHEMA_VERSION as SCHEMA_VERSION
 from spae.data.token_footer import SHARED_KEYS as SHARED_KEYS
@@ -33,7 +34,7 @@ from spae.data.token_footer import TokenTableFooter as TokenTableFooter
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
 TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
-DEPTH_COLUMN, VIEW_COLUMN, CROP_COLUMN = "depth", "view", "crop"
+VIEW_COLUMN, CROP_COLUMN = "view", "crop"
 
 _NOT_NULL = (TEXT_COLUMN, LLM_IDS_COLUMN, DEPTH_COLUMN, VIEW_COLUMN, CROP_COLUMN)
 _OWN_COLUMN = re.compile(r"key|label|clip|layer_\d+|text|llm_ids|depth|view|crop")
@@ -65,13 +66,18 @@ class TokenRows:
         keys: n keys.
         labels: n labels, None where a sample has none.
         layers: word ids of each layer, int32 (n, *grid).
-        columns: optional columns by name, n values each; those of a table that was read are left in the file.
+        columns: optional columns by name, n values each; of a table that was read `depth` alone, if it has it.
     """
 
     keys: tuple[str, ...]
     labels: tuple[int | None, ...]
     layers: tuple[NDArray[np.int32], ...]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> NDArray[np.int32] | None:
+        """How many layers each row uses, int32 (n,); None where all use all that are stored."""
+        return np.asarray(self.columns[DEPTH_COLUMN], np.int32) if DEPTH_COLUMN in self.columns else None
 
     def take(self, numbers: NDArray[np.integer]) -> "TokenRows":
         """Some of the rows, in an order."""
@@ -190,7 +196,7 @@ def _find(url: str, size: int) -> FoundTokenTable:
 
 
 def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, TokenTableFooter]:
-    """Read a table, of its words the first layers or all that are stored; only their columns are read.
+    """Read a table, of its words the first layers or all that are stored; only their columns are read, and `depth`.
 
     ValueError where fewer layers are stored.
     """
@@ -198,22 +204,26 @@ def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, To
         parquet = pq.ParquetFile(file)
         footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
         grids = footer.stored_grids(url, layers)
-        names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
-        table = parquet.read(columns=["key", "label", *names])
-    ids = layers_of_table(table.combine_chunks(), grids, url)
-    return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
+        table = parquet.read(columns=footer.columns_to_read(len(grids))).combine_chunks()
+    return rows_of_table(table, grids), footer
 
 
-def layers_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid], url: str) -> tuple[NDArray[np.int32], ...]:
-    """The word ids of the first layers, int32 (n, *grid) each; ValueError where a row uses fewer (`depth`)."""
-    for number in range(1, len(grids) + 1):
-        if table[f"layer_{number}"].null_count:
-            raise ValueError(
-                f"{url} has pictures of fewer than {number} layers (--error of `python -m jobs.tokenize_shards`); "
-                f"read {number - 1} of them, or write tables without it"
-            )
-    flat = (pc.list_flatten(table[f"layer_{number}"]).to_numpy() for number in range(1, len(grids) + 1))
-    return tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
+def rows_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid], columns: Sequence[str] = ()) -> TokenRows:
+    """Rows with their first layers and some optional columns, and `depth` where it is there.
+
+    Words that a row does not use are 0.
+    """
+    layers = []
+    for number, grid in enumerate(grids, 1):
+        column = table[f"layer_{number}"]
+        ids = np.zeros((table.num_rows, math.prod(grid)), np.int32)
+        ids[column.is_valid().to_numpy(zero_copy_only=False)] = (
+            pc.list_flatten(column).to_numpy().reshape(-1, ids.shape[1])
+        )
+        layers.append(ids.reshape(-1, *grid))
+    kept = [name for name in table.schema.names if name in (*columns, DEPTH_COLUMN)]
+    keys, labels = (tuple(table[name].to_pylist()) for name in ("key", "label"))
+    return TokenRows(keys, labels, tuple(layers), {name: table[name] for name in kept})
 
 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
@@ -230,6 +240,11 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    if rows.depth is not None and (least := int(rows.depth.min(initial=len(rows.layers)))) < len(rows.layers):
+        raise ValueError(
+            f"{url} has pictures of fewer than {len(rows.layers)} layers; take {least} of them, or write tables by "
+            "`python -m jobs.tokenize_shards` without --error"
+        )
     if footer.views > 1:
         rows = rows.take(np.arange(0, len(rows.keys), footer.views))
     if layers is None and footer.layers < len(footer.grids):

@@ -8,11 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tyro
 
 from jobs import reconstruct_shards, remove_samples, tokenize_shards, verify_tokens
+from jobs.reconstruct_shards import ReconstructFlags
 from jobs.tokens.depth import needed_layers, psnr
+from jobs.tokens.reconstruction import ShardReconstructor
+from jobs.tuning.documents import PictureDocuments
+from spae.data.media import decode_image
 from spae.data.publishing import publish
 from spae.data.records import load_index
+from spae.data.tar import read_samples
+from spae.data.token_sequences import stream_rows
 from spae.data.token_table import (
     VOCABULARY_FILE,
     find_token_tables,
@@ -21,8 +28,9 @@ from spae.data.token_table import (
     read_token_table,
 )
 from spae.evaluation.pictures import decode_in_batches, encode_in_batches, read_pictures
+from spae.incontext.text_tokens import TextTokens
 from spae.model import SPAE
-from spae.pyramid import TokenPyramid
+from tests import tiny_causal
 from tests.tiny_tokens import token_job, tokenize_shard
 
 NAME = "test-000001"
@@ -105,22 +113,43 @@ def test_parts_of_a_large_shard_give_the_same_table(tables, model, split, error_
 
 
 def test_readers_take_the_layers_that_all_rows_have_and_name_the_others(tables, split, spae):
-    url, shard = f"{tables}/{NAME}.parquet", load_index(split).shards[1]
-    least = min(pq.read_table(url)["depth"].to_pylist())
-    rows, _ = read_token_table(url, least)
-    assert TokenPyramid.from_arrays(rows.layers).flatten().shape[0] == 4
-    for read in (
-        lambda: read_token_table(url, least + 1),
-        lambda: open_token_table(str(tables), shard, spae.fingerprint),
-    ):
-        with pytest.raises(ValueError, match=rf"has pictures of fewer than {least + 1} layers .*read {least} of them"):
-            read()
+    shard = load_index(split).shards[1]
+    least = min(pq.read_table(f"{tables}/{NAME}.parquet")["depth"].to_pylist())
+    assert len(open_token_table(str(tables), shard, spae.fingerprint, least).layers) == least
+    for layers in (least + 1, None):
+        with pytest.raises(ValueError, match=rf"has pictures of fewer than {layers or 4} layers; take {least} of them"):
+            open_token_table(str(tables), shard, spae.fingerprint, layers)
 
 
-def test_reconstruction_refuses(tables, model, tmp_path, caplog):
-    flags = ["--model", model, "--tokens", str(tables), "--output", str(tmp_path)]
-    assert reconstruct_shards.main(flags) == 2
-    assert "or only the layers that each needs; give tables" in caplog.text
+def test_a_table_is_read_with_its_depths_and_zeros_beyond(tables, reached, error_db):
+    rows, _ = read_token_table(f"{tables}/{NAME}.parquet")
+    (streamed,) = stream_rows(f"{tables}/{NAME}.parquet", 4)
+    assert rows.depth.tolist() == streamed.depth.tolist() == expected_depths(reached[2], error_db).tolist()
+    for number, (ids, full) in enumerate(zip(rows.layers, reached[1].to_arrays(), strict=True), 1):
+        assert np.array_equal(ids[rows.depth >= number], full[rows.depth >= number])
+        assert not ids[rows.depth < number].any()
+        assert np.array_equal(ids, streamed.layers[number - 1])
+
+
+def test_a_document_holds_the_words_that_its_picture_uses(tables):
+    words, tokens = [f"word{number}" for number in range(40)], TextTokens(tiny_causal.tokenizer())
+    made = PictureDocuments("words", words, dict(enumerate("abc")), "", tokens)
+    rows, _ = read_token_table(f"{tables}/{NAME}.parquet")
+    found = [tokens.text(document.ids[document.learned]).count("word") for document in made.documents([rows])]
+    assert found == [[1, 5, 21, 37][depth - 1] for depth in rows.depth]
+
+
+@pytest.mark.parametrize("layers", [4, 2])
+def test_pictures_are_rebuilt_by_the_layers_that_they_use(tables, model, spae, reached, error_db, tmp_path, layers):
+    flags = ["--model", model, "--tokens", str(tables), "--output", str(tmp_path), "--layers", str(layers)]
+    flags += ["--split", "rebuilt", "--batch", "2"]
+    splits, job = reconstruct_shards.prepare(tyro.cli(ReconstructFlags, args=flags), spae)
+    (planned,) = splits[0].shards
+    assert not ShardReconstructor(job).reconstruct(planned).reason
+    rebuilt = np.stack([decode_image(sample.media) for sample in read_samples(planned.url)])
+    depths = np.minimum(expected_depths(reached[2], error_db), layers)
+    expected = reached[2][depths - 1, np.arange(len(depths))]
+    assert psnr(rebuilt, reached[0].pixels).tolist() == pytest.approx(expected.tolist())
 
 
 def test_the_error_is_part_of_what_is_done(tables, model, split, error_db, caplog):

@@ -12,7 +12,7 @@ def reconstruct_tables(model: Any, tokens: Any, output: Any, **flags: Any) -> li
     """What became of each shard; flags as those of the command."""
     given = ReconstructFlags(model=str(model), tokens=str(tokens), output=str(output), **{"batch": 4, **flags})
     splits, job = prepare(given, SPAE.from_pretrained(given.model))
-    todo = unfinished(splits, given.limit)
+    todo = unfinished(splits, given.shards, given.limit)
     clear_folders(splits, todo)
     actor = ShardReconstructor(job)
     outcomes = [actor.reconstruct(planned) for planned in todo]

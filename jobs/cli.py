@@ -23,10 +23,13 @@ COMMANDS = {
     "train": Command("jobs.train", "ray", "train a tokenizer"),
     "export": Command("jobs.export", "ray", "write a model folder from a run"),
     "tokenize": Command("jobs.tokenize_shards", "ray", "turn shards into token tables"),
+    "verify-tokens": Command("jobs.verify_tokens", "ray", "check token tables"),
+    "remove-samples": Command("jobs.remove_samples", "ray", "take samples out of token tables"),
     "reconstruct": Command("jobs.reconstruct_shards", "ray", "turn token tables back into shards of pictures"),
     "evaluate": Command("jobs.evaluate", "ray", "score a model on a split"),
     "judges": Command("jobs.judges", "ray", "tell which networks that measure pictures are here, and fetch them"),
     "incontext": Command("jobs.incontext", "ray", "let a frozen language model read the words of pictures"),
+    "tune": Command("jobs.tune_language_model", "tuning", "let a language model learn the words of pictures"),
     "harness": Command("jobs.harness", "ray", "write the same questions as a task folder of lm-eval"),
     "reproduce": Command("jobs.reproduce", "ray", "make a table or figure of the paper again"),
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),
@@ -57,7 +60,7 @@ def main() -> int:
 
 def usage() -> str:
     """What `spae --help` prints."""
-    rows = "".join(f"  {name:11} {command.purpose}\n" for name, command in COMMANDS.items())
+    rows = "".join(f"  {name:14} {command.purpose}\n" for name, command in COMMANDS.items())
     return f"usage: spae STAGE [FLAGS]\n\n{rows}\n`spae STAGE --help` tells a stage's flags, with an example.\n"
 
 

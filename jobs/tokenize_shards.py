@@ -9,6 +9,7 @@ model scale apart; what passes between them is one shard.
 
 import dataclasses
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
+from jobs.tokens.carried import carried_fields
 from jobs.tokens.catalog import TableCatalog
 from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.classes import publish_classes
@@ -39,7 +41,15 @@ from jobs.tokens.run import finish, gather, tokenize, with_agreement
 from jobs.tokens.usage import UsageWatch
 from spae.data.publishing import join, publish
 from spae.data.sources import IMAGE_PATTERNS, find_shards
-from spae.data.token_table import LLM_IDS_COLUMN, TEXT_COLUMN, VOCABULARY_FILE, each_token_table
+from spae.data.token_table import (
+    CROP_COLUMN,
+    DEPTH_COLUMN,
+    LLM_IDS_COLUMN,
+    TEXT_COLUMN,
+    VIEW_COLUMN,
+    VOCABULARY_FILE,
+    each_token_table,
+)
 from spae.model import SPAE
 from spae.pyramid import check_layers
 
@@ -80,6 +90,15 @@ class TokenizeFlags:
     """First layers whose words stand as text in a column of their own, `text`."""
     ids: Literal["table", "llm"] = "table"
     """llm adds a column `llm_ids`: the language model's own ids of all words that are stored."""
+    carry: tuple[str, ...] = ()
+    """Fields of the samples that get columns: txt, the text beside a picture; json:caption, a field of its json;
+    json:exif.maker, one inside of an object."""
+    error: float | None = None
+    """Of each picture store the fewest first layers that rebuild it at this PSNR in dB or more (column `depth`)."""
+    views: int = 1
+    """Rows of each picture: itself, then crops and mirror images (columns `view` and `crop`)."""
+    seed: int = 0
+    """Of the crops."""
     shards: str | None = None
     """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
@@ -97,11 +116,16 @@ class TokenizeFlags:
     """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch", "files", "limit"):
+        for name in ("workers", "batch", "files", "views", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
         check_range(self.shards)
         check_precision(self.dtype, self.device)
+        carried_fields(self.carry)
+        if self.error is not None and not (0 < self.error < math.inf and self.ids == "table"):
+            raise ValueError(
+                f"--error {self.error} must be above 0 dB, and goes without --ids llm: rows use some layers only"
+            )
         if not self.input:
             raise ValueError("--input names nothing; give a split of shards, or a folder of images")
         if not 0 <= self.max_error_share <= 1:
@@ -123,8 +147,10 @@ class TokenizeFlags:
     @property
     def columns(self) -> tuple[str, ...]:
         """Optional columns of the tables."""
-        asked = {TEXT_COLUMN: self.words > 0, LLM_IDS_COLUMN: self.ids == "llm"}
-        return tuple(name for name, wanted in asked.items() if wanted)
+        asked = {TEXT_COLUMN: self.words > 0, LLM_IDS_COLUMN: self.ids == "llm", DEPTH_COLUMN: self.error is not None}
+        asked |= dict.fromkeys((VIEW_COLUMN, CROP_COLUMN), self.views > 1)
+        carried = (field.column for field in carried_fields(self.carry))
+        return (*(name for name, wanted in asked.items() if wanted), *carried)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,7 +198,10 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
     output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
+    if flags.views > 1 and len(model.config.input_size) == 3:
+        raise ValueError(f"--views {flags.views} are of pictures, and {flags.model} takes clips; give none")
     identity = footer_identity(model, layers, flags.columns, flags.words)
+    identity |= {"error_db": flags.error, "views": flags.views, "view_seed": flags.seed if flags.views > 1 else 0}
     found = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
     shards, tables = chosen(found, flags.shards, flags.limit), TableCatalog()
     for name, table in each_token_table(output):
@@ -198,6 +227,10 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
         layers=layers,
         text_layers=flags.words,
         llm_ids=flags.ids == "llm",
+        carry=carried_fields(flags.carry),
+        error_db=flags.error,
+        views=flags.views,
+        seed=flags.seed,
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job, tables

@@ -71,7 +71,10 @@ def stored_tokens(folder: str, model: SPAE) -> TokenSource:
             last[shard.name] = TokenPyramid.from_arrays(tokens.layers), rows_by_key
         pyramid, rows = last[shard.name]
         if missing := [key for key in keys if key not in rows]:
-            raise ValueError(f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew")
+            raise ValueError(
+                f"the table of {shard.name} in {folder} has no row for {missing[0]}; tokenize it anew, or take the "
+                "samples that were removed from it out of the shard too"
+            )
         chosen = torch.tensor([rows[key] for key in keys])
         return TokenPyramid(tuple(layer[chosen] for layer in pyramid.layers))
 

@@ -29,7 +29,7 @@ def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
             shard = persistently(reading, shard.counted)
         if shard.samples is None or shard.samples * _picture_bytes(job) > job.block_bytes:
             return LargeShard(shard, peak_memory())
-        pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size))
+        pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size, job.cut))
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
     return DecodedShard(shard, pictures, peak_memory())
@@ -54,18 +54,18 @@ def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:
 
 
 def _picture_bytes(job: TokenJob) -> int:
-    return 3 * math.prod(job.input_size)
+    return 3 * math.prod(job.input_size) * job.views
 
 
 def _decode(parts: Iterable[list[Sample | Undecodable]], job: TokenJob) -> Iterator[DecodedPictures]:
     if not ray.is_initialized():
-        yield from (decode_pictures(part, job.input_size) for part in parts)
+        yield from (decode_pictures(part, job.input_size, job.cut) for part in parts)
         return
     task: Any = ray.remote(num_cpus=job.decoder_cpus)(decode_pictures)
     pending: deque[ray.ObjectRef] = deque()
     for part in parts:
         if len(pending) == job.parts_at_once:
             yield ray.get(pending.popleft())
-        pending.append(task.remote(part, job.input_size))
+        pending.append(task.remote(part, job.input_size, job.cut))
     while pending:
         yield ray.get(pending.popleft())

@@ -8,12 +8,15 @@ import uuid
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
 from jobs.tokens.columns import optional_columns
 from jobs.tokens.dead_letters import publish_dead_letters
 from jobs.tokens.decoding import decode_parts
+from jobs.tokens.depth import needed_layers
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import (
     DecodedShard,
@@ -28,6 +31,7 @@ from jobs.tokens.usage import Usage, peak_memory
 from spae import __version__
 from spae.data.sources import Shard, SourceShard
 from spae.data.token_table import (
+    DEPTH_COLUMN,
     TokenRows,
     TokenTableFooter,
     find_token_table,
@@ -35,6 +39,7 @@ from spae.data.token_table import (
     write_token_table,
 )
 from spae.evaluation.pictures import DecodedPictures, Undecodable, encode_in_batches
+from spae.pyramid import TokenPyramid
 
 
 class ShardEncoder:
@@ -62,7 +67,7 @@ class ShardEncoder:
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):
-            shard = dataclasses.replace(shard, samples=len(rows.keys) + len(errors), entries=())
+            shard = dataclasses.replace(shard, samples=len(rows.keys) // self.job.views + len(errors), entries=())
         usage = Usage(self._name, self._fastest, peak_memory(), decoding.peak_memory)
         return TokenizedShard(shard, footer, size, usage)
 
@@ -71,6 +76,7 @@ class ShardEncoder:
         labels: list[int | None] = []
         errors: list[Undecodable] = []
         parts = [tuple(np.empty((0, *grid), np.int32) for grid in self.model.config.grids[: self.job.layers])]
+        depths = [np.empty(0, np.int32)]
         for part in self._parts(decoding):
             keys += part.keys
             labels += part.labels
@@ -82,9 +88,19 @@ class ShardEncoder:
                 parts.append(pyramid.to_arrays())
                 seconds = (time.monotonic() - begin) / math.ceil(len(part.keys) / self.job.batch)
                 self._fastest = min(seconds, self._fastest or seconds)
+                depths += self._depths(pyramid, part)
         layers = tuple(np.concatenate(ids) for ids in zip(*parts, strict=True))
-        rows = TokenRows(tuple(keys), tuple(labels), layers)
-        return dataclasses.replace(rows, columns=optional_columns(rows, self.model.vocabulary, self.job)), errors
+        given = {} if self.job.error_db is None else {DEPTH_COLUMN: pa.array(np.concatenate(depths))}
+        rows = TokenRows(tuple(keys), tuple(labels), layers, given)
+        return dataclasses.replace(
+            rows, columns=optional_columns(rows, self.model.vocabulary, self.job, decoding.shard)
+        ), errors
+
+    def _depths(self, pyramid: TokenPyramid, pictures: DecodedPictures) -> list[NDArray[np.int32]]:
+        """How many layers each picture needs, where that is asked for."""
+        if self.job.error_db is None:
+            return []
+        return [needed_layers(self.model, pyramid, pictures.pixels, self.job.batch, self.job.error_db)]
 
     def _parts(self, decoding: DecodedShard | LargeShard) -> Iterator[DecodedPictures]:
         if isinstance(decoding, DecodedShard):
@@ -112,7 +128,10 @@ class ShardEncoder:
             text_layers=self.job.text_layers,
             source_shard=shard.name,
             source_sha256=shard.sha256,
-            samples=len(rows.keys) + errors,
+            error_db=self.job.error_db,
+            views=self.job.views,
+            view_seed=self.job.seed if self.job.views > 1 else 0,
+            samples=len(rows.keys) // self.job.views + errors,
             errors=errors,
             device=self.model.device_name,
             dtype=self.job.dtype,

@@ -1,7 +1,12 @@
 """What the workers of a tokenizing run need to know."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
+
+from jobs.tokens.carried import CarriedField
+from jobs.tokens.views import cut_views
+from spae.evaluation.pictures import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +30,22 @@ class TokenJob:
     """In which the networks compute."""
     agreement: float | None = None
     """Share of the words that are float32's, where that is not 1 by definition."""
+    carry: tuple[CarriedField, ...] = ()
+    """Fields of the samples that are stored too."""
+    error_db: float | None = None
+    """PSNR in dB that a picture's layers must reach: those beyond are not stored. None stores all."""
+    views: int = 1
+    """Rows of each picture: itself, then crops and mirror images."""
+    seed: int = 0
+    """Of these."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28
     """A shard that decodes to more is not passed between processes at once but in parts, which are no more together."""
     parts_at_once: int = 8
     """Parts of a large shard that are being decoded, or wait to be encoded."""
+
+    @property
+    def cut(self) -> Views:
+        """What makes the views of a picture."""
+        return functools.partial(cut_views, views=self.views, seed=self.seed)

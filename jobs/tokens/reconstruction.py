@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from jobs.retries import persistently
 from jobs.tokens.actors import load_for_actor
+from jobs.tokens.depth import decode_as_deep
 from spae import __version__
 from spae.data.media import encode_png
 from spae.data.mp4 import encode_mp4
@@ -41,6 +42,8 @@ _CRF = 10  # of clips: what the encoder loses shall be little beside what the wo
 _UNKNOWN_WORDS = "ids outside the vocabulary"
 _OF_TABLE = ("source_shard", "source_sha256", "samples", "errors", "device", "dtype", "batch")
 """What of a footer tells one table of a model from another."""
+_IF_ANY = ("removed_sha256", "error_db")
+"""The same of footers that say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ class ReconstructionJob:
     def plan(self, footer: TokenTableFooter) -> str:
         """Hash of all that determines a tar's bytes, of a table known by its footer."""
         table = {name: getattr(footer, name) for name in _OF_TABLE}
+        table |= {name: value for name in _IF_ANY if (value := getattr(footer, name))}
         values = [self.settings, [dataclasses.asdict(row) for row in self.classes], footer.grids[: self.layers], table]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -170,11 +174,16 @@ class ShardReconstructor:
         ]
         numbers = iter(np.flatnonzero(known).tolist())
         pyramid = TokenPyramid.from_arrays([layer[known] for layer in rows.layers])
-        for pictures in decode_in_batches(self.model, pyramid, self.job.batch):
+        for pictures in self._decode(pyramid, None if rows.depth is None else rows.depth[known]):
             for picture in pictures:
                 number = next(numbers)
                 metadata = {"source_path": table, "source_key": rows.keys[number]}
                 yield keys[number], rows.labels[number], self._members(picture, rows.labels[number], metadata)
+
+    def _decode(self, pyramid: TokenPyramid, depth: NDArray[np.int32] | None) -> Iterator[NDArray[np.uint8]]:
+        if depth is None:
+            return decode_in_batches(self.model, pyramid, self.job.batch)
+        return decode_as_deep(self.model, pyramid, np.minimum(depth, self.job.layers), self.job.batch)
 
     def _members(self, picture: NDArray[np.uint8], label: int | None, metadata: dict[str, Any]) -> dict[str, bytes]:
         """The members of one sample by suffix, of the form that pipelines.images and videos give them."""

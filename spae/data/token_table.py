@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,83 +18,28 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spae.config import Grid
 from spae.data.publishing import join, list_files, publishing
 from spae.data.records import CLASSES_FILE, ShardInfo
+from spae.data.token_footer import DEPTH_COLUMN as DEPTH_COLUMN
+from spae.data.token_footer import MORE_LAYERS
+from spae.data.token_footer import SCHEMA_VERSION as SCHEMA_VERSION
+from spae.data.token_footer import SHARED_KEYS as SHARED_KEYS
+from spae.data.token_footer import TokenTableFooter as TokenTableFooter
 
-SCHEMA_VERSION = 1
 VOCABULARY_FILE, MANIFEST_FILE = "vocabulary.parquet", "manifest.json"
 ROW_GROUP_ROWS = 8_192
 TEXT_COLUMN, LLM_IDS_COLUMN = "text", "llm_ids"
+VIEW_COLUMN, CROP_COLUMN = "view", "crop"
 
-_PREFIX = "spae."
+_NOT_NULL = (TEXT_COLUMN, LLM_IDS_COLUMN, DEPTH_COLUMN, VIEW_COLUMN, CROP_COLUMN)
+_OWN_COLUMN = re.compile(r"key|label|clip|layer_\d+|text|llm_ids|depth|view|crop")
+
 _SIMULTANEOUS_READS = 32
-_MORE = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
-_ADDED = ("layers", "columns", "text_layers", "agreement")  # which tables of earlier versions lack
-_SHARED = ("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenTableFooter:
-    """The spae.* keys of a token table's footer."""
-
-    schema_version: int = SCHEMA_VERSION
-    model_fingerprint: str
-    words_fingerprint: str
-    grids: tuple[Grid, ...]
-    """Of all layers of the model."""
-    layers: int
-    """So many of the first layers are stored; all in tables that are older than this key."""
-    columns: tuple[str, ...] = ()
-    """Optional columns behind the layers."""
-    text_layers: int = 0
-    """First layers whose words the column `text` holds; 0 where there is none."""
-    source_shard: str
-    """Name of the tar without folder and suffix."""
-    source_sha256: str
-    samples: int
-    """Samples of the tar: rows of the table + errors."""
-    errors: int
-    device: str
-    dtype: str
-    batch: int
-    """Pictures of every pass of the model, the last one filled up."""
-    code_version: str
-    agreement: float | None = None
-    """Share of the words that are float32's, measured on the first shard; None where `dtype` is float32."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the table."""
-        return self.samples - self.errors
-
-    def to_metadata(self) -> dict[str, str]:
-        """Keys and values as they stand in the footer."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {
-            f"{_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
-        }
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "TokenTableFooter":
-        """Undo `to_metadata`; ValueError where a key is missing or makes no sense."""
-        values: dict[str, Any] = {}
-        for item in dataclasses.fields(cls):
-            key = f"{_PREFIX}{item.name}"
-            text = metadata.get(key.encode())
-            if text is None and item.name in _ADDED:
-                continue
-            if text is None:
-                raise ValueError(f"the footer has no {key}")
-            values[item.name] = text.decode() if item.type is str else json.loads(text)
-        grids = tuple(tuple(grid) for grid in values.pop("grids"))
-        columns, layers = tuple(values.pop("columns", ())), values.pop("layers", len(grids))
-        if layers not in range(1, len(grids) + 1):
-            raise ValueError(f"the footer says {layers} layers of {len(grids)}")
-        return cls(**values, grids=grids, layers=layers, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -120,7 +66,7 @@ class TokenRows:
         keys: n keys.
         labels: n labels, None where a sample has none.
         layers: word ids of each layer, int32 (n, *grid).
-        columns: optional columns by name, n values each; those of a table that was read are left in the file.
+        columns: optional columns by name, n values each; of a table that was read `depth` alone, if it has it.
     """
 
     keys: tuple[str, ...]
@@ -128,20 +74,46 @@ class TokenRows:
     layers: tuple[NDArray[np.int32], ...]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
 
+    @property
+    def depth(self) -> NDArray[np.int32] | None:
+        """How many layers each row uses, int32 (n,); None where all use all that are stored."""
+        return np.asarray(self.columns[DEPTH_COLUMN], np.int32) if DEPTH_COLUMN in self.columns else None
 
-def token_schema(layer_sizes: Sequence[int]) -> pa.Schema:
+    def take(self, numbers: NDArray[np.integer]) -> "TokenRows":
+        """Some of the rows, in an order."""
+        return TokenRows(
+            tuple(self.keys[number] for number in numbers),
+            tuple(self.labels[number] for number in numbers),
+            tuple(layer[numbers] for layer in self.layers),
+            {name: values.take(pa.array(numbers)) for name, values in self.columns.items()},
+        )
+
+
+def token_schema(layer_sizes: Sequence[int], *, nullable: bool = False) -> pa.Schema:
     """Schema of a token table (one row a sample) for a pyramid with so many words a layer.
 
     `key`, `label` (null where the sample has none), `clip` (null for images), then `layer_1` to `layer_D`, each a fixed
-    size list: reading the first layers reads their columns only.
+    size list: reading the first layers reads their columns only. Where rows use some of them only, the others are null
+    and the lists of no fixed size: Arrow (25) cannot read nulls between those of one from Parquet.
     """
     if not layer_sizes or any(size < 1 for size in layer_sizes):
         raise ValueError(f"layer_sizes={tuple(layer_sizes)} must hold at least one size, none below 1")
     fields = [pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), pa.field("clip", pa.int32())]
     for number, size in enumerate(layer_sizes, 1):
-        words = pa.list_(pa.field("element", pa.int32(), nullable=False), size)
-        fields.append(pa.field(f"layer_{number}", words, nullable=False))
+        words = pa.list_(pa.field("element", pa.int32(), nullable=False), -1 if nullable else size)
+        fields.append(pa.field(f"layer_{number}", words, nullable=nullable))
     return pa.schema(fields)
+
+
+def is_own_column(name: str) -> bool:
+    """Whether token tables call a column of their own so."""
+    return _OWN_COLUMN.fullmatch(name) is not None
+
+
+def table_schema(footer: TokenTableFooter) -> pa.Schema:
+    """The columns of a table before its optional ones."""
+    sizes = [math.prod(grid) for grid in footer.stored_grids("")]
+    return token_schema(sizes, nullable=DEPTH_COLUMN in footer.columns)
 
 
 def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> None:
@@ -154,18 +126,31 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
         raise ValueError(f"{url}: {count} rows + {footer.errors} errors are not {footer.samples} samples")
     if tuple(rows.columns) != footer.columns:
         raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
-    schema = token_schema([math.prod(grid) for grid in footer.grids[: footer.layers]])
+    schema = table_schema(footer)
     clips = pa.array([None if len(footer.grids[0]) == 2 else 0] * count, pa.int32())
     columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), clips]
-    for item, ids in zip(list(schema)[len(columns) :], rows.layers, strict=True):
+    depths = rows.columns.get(DEPTH_COLUMN)
+    for number, (item, ids) in enumerate(zip(list(schema)[len(columns) :], rows.layers, strict=True), 1):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=item.type))
+        unused = None if depths is None else pc.less(depths, number)
+        size = math.prod(ids.shape[1:])
+        columns.append(pa.FixedSizeListArray.from_arrays(values, size, mask=unused).cast(item.type))
     for name, values in rows.columns.items():
-        schema = schema.append(pa.field(name, values.type, nullable=False))
+        schema = schema.append(pa.field(name, values.type, nullable=name not in _NOT_NULL))
         columns.append(values)
-    table = pa.Table.from_arrays(columns, schema=schema.with_metadata(footer.to_metadata()))
+    publish_table(url, pa.Table.from_arrays(columns, schema=schema), footer)
+
+
+def publish_table(url: str, table: pa.Table, footer: TokenTableFooter) -> None:
+    """Publish columns as a token table with a footer, in the form that all have."""
     with publishing(url) as file:
-        pq.write_table(table, file, compression="zstd", use_dictionary=True, row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(
+            table.replace_schema_metadata(footer.to_metadata()),
+            file,
+            compression="zstd",
+            use_dictionary=True,
+            row_group_size=ROW_GROUP_ROWS,
+        )
 
 
 def find_token_tables(folder: str) -> dict[str, FoundTokenTable]:
@@ -207,34 +192,46 @@ def _find(url: str, size: int) -> FoundTokenTable:
     except (ValueError, TypeError) as error:
         return FoundTokenTable(None, size, f"{url} is no token table: {error}", foreign=True)
     if metadata.num_rows != footer.rows:
-        return FoundTokenTable(
-            None, size, f"{url} holds {metadata.num_rows} rows, not {footer.samples} - {footer.errors}"
-        )
+        return FoundTokenTable(None, size, f"{url} holds {metadata.num_rows} rows, not {footer.rows} by its footer")
     return FoundTokenTable(footer, size)
 
 
 def read_token_table(url: str, layers: int | None = None) -> tuple[TokenRows, TokenTableFooter]:
-    """Read a table, of its words the first layers or all that are stored; only their columns are read.
+    """Read a table, of its words the first layers or all that are stored; only their columns are read, and `depth`.
 
     ValueError where fewer layers are stored.
     """
     with fsspec.open(url, "rb") as file:
         parquet = pq.ParquetFile(file)
         footer = TokenTableFooter.from_metadata(parquet.metadata.metadata or {})
-        if layers is not None and layers > footer.layers:
-            raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}, not {layers}{_MORE}")
-        grids = footer.grids[: footer.layers if layers is None else layers]
-        names = [f"layer_{number}" for number in range(1, len(grids) + 1)]
-        table = parquet.read(columns=["key", "label", *names])
-    flat = (table[name].combine_chunks().flatten().to_numpy() for name in names)
-    ids = tuple(values.reshape(-1, *grid) for values, grid in zip(flat, grids, strict=True))
-    return TokenRows(tuple(table["key"].to_pylist()), tuple(table["label"].to_pylist()), ids), footer
+        grids = footer.stored_grids(url, layers)
+        table = parquet.read(columns=footer.columns_to_read(len(grids))).combine_chunks()
+    return rows_of_table(table, grids), footer
+
+
+def rows_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid], columns: Sequence[str] = ()) -> TokenRows:
+    """Rows with their first layers and some optional columns, and `depth` where it is there.
+
+    Words that a row does not use are 0.
+    """
+    layers = []
+    for number, grid in enumerate(grids, 1):
+        column = table[f"layer_{number}"]
+        ids = np.zeros((table.num_rows, math.prod(grid)), np.int32)
+        ids[column.is_valid().to_numpy(zero_copy_only=False)] = (
+            pc.list_flatten(column).to_numpy().reshape(-1, ids.shape[1])
+        )
+        layers.append(ids.reshape(-1, *grid))
+    kept = [name for name in table.schema.names if name in (*columns, DEPTH_COLUMN)]
+    keys, labels = (tuple(table[name].to_pylist()) for name in ("key", "label"))
+    return TokenRows(keys, labels, tuple(layers), {name: table[name] for name in kept})
 
 
 def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
     """The words of a shard, of the first layers or all of the model.
 
-    ValueError where the table is missing, lacks layers, or comes from another model or another shard.
+    Of several views of a picture the first: the picture itself. ValueError where the table is missing, lacks layers, or
+    comes from another model or another shard.
     """
     url = token_table_url(folder, shard.name)
     try:
@@ -244,8 +241,17 @@ def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, laye
     for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
+    if rows.depth is not None and (least := int(rows.depth.min(initial=len(rows.layers)))) < len(rows.layers):
+        raise ValueError(
+            f"{url} has pictures of fewer than {len(rows.layers)} layers; take {least} of them, or write tables by "
+            "`python -m jobs.tokenize_shards` without --error"
+        )
+    if footer.views > 1:
+        rows = rows.take(np.arange(0, len(rows.keys), footer.views))
     if layers is None and footer.layers < len(footer.grids):
-        raise ValueError(f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{_MORE}")
+        raise ValueError(
+            f"{url} stores {footer.layers} layers of {len(footer.grids)}; here all are needed{MORE_LAYERS}"
+        )
     return rows
 
 
@@ -254,13 +260,13 @@ def publish_manifest(folder: str, tables: Mapping[str, FoundTokenTable]) -> None
     shared: dict[str, Any] = {}
     sums = dict.fromkeys(("samples", "errors", "rows", "bytes"), 0)
     for row in _manifest_rows(tables):
-        shared = {key: row[key] for key in _SHARED}
+        shared = {key: row[key] for key in SHARED_KEYS}
         sums = {key: total + row[key] for key, total in sums.items()}
     head = json.dumps({**shared, "vocabulary": VOCABULARY_FILE, **sums, "tables": []}, indent=1)
     with publishing(join(folder, MANIFEST_FILE)) as file:
         file.write(head.removesuffix("]\n}").encode())
         for number, row in enumerate(_manifest_rows(tables)):
-            own = {key: value for key, value in row.items() if key not in _SHARED}
+            own = {key: value for key, value in row.items() if key not in SHARED_KEYS}
             file.write(f"{',' if number else ''}\n{textwrap.indent(json.dumps(own, indent=1), '  ')}".encode())
         file.write(b"\n ]\n}\n" if sums["bytes"] else b"]\n}\n")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spae.data.augmentation import load_picture
-from spae.data.media import MediaError
+from spae.data.media import MediaError, decode_image, fit_image
 from spae.data.records import ShardInfo
 from spae.data.tar import MEND, Sample, samples_of
 from spae.model import SPAE
@@ -61,7 +61,7 @@ def read_pictures(
 
     ValueError as in `read_whole`.
     """
-    yield from _parts(read_whole(shard), size, most or max(shard.samples, 1), frame_stride)
+    yield from _parts(read_whole(shard), size, most or max(shard.samples, 1), frame_stride=frame_stride)
 
 
 def read_whole(shard: ShardInfo) -> Iterator[Sample]:
@@ -83,16 +83,32 @@ def read_whole(shard: ShardInfo) -> Iterator[Sample]:
         )
 
 
+Views = Callable[[str, NDArray[np.uint8], tuple[int, int]], list[NDArray[np.uint8]]]
+"""What is made of a sample's picture at (height, width), by the sample's key."""
+
+
+def plain_view(key: str, picture: NDArray[np.uint8], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """The picture itself alone."""
+    return [fit_image(picture, size)]
+
+
 def decode_pictures(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], frame_stride: int = 1
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views = plain_view
 ) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, as `load_picture` brings them to `size`."""
-    parts = list(_parts(samples, size, sys.maxsize, frame_stride))
+    """Decode consecutive samples of a shard as they come, cropped to `size`, all views of each picture.
+
+    Of videos the clip in the middle, which has one view.
+    """
+    parts = list(_parts(samples, size, sys.maxsize, views))
     return parts[0] if parts else _pictures([], [], [], size)
 
 
 def _parts(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], most: int, frame_stride: int
+    samples: Iterable[Sample | Undecodable],
+    size: tuple[int, ...],
+    most: int,
+    views: Views = plain_view,
+    frame_stride: int = 1,
 ) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
@@ -102,8 +118,12 @@ def _parts(
             errors.append(sample)
             continue
         try:
-            arrays.append(load_picture(sample.media, size, frame_stride))
-            good.append(sample)
+            if len(size) == 2:
+                made = views(sample.key, decode_image(sample.media), (size[0], size[1]))
+            else:
+                made = [load_picture(sample.media, size, frame_stride)]
+            arrays += made
+            good += [sample] * len(made)
         except MediaError as error:
             errors.append(Undecodable(sample.key, error.reason, str(error)))
         if len(good) == most:

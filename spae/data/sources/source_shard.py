@@ -69,6 +69,11 @@ class SourceShard:
         with self._listed() as (entries, _):
             return {entry.key for entry in entries}
 
+    def listed(self) -> tuple[Entry, ...]:
+        """Each input without its bytes, with the texts that stand beside it."""
+        with self._listed() as (entries, _):
+            return entries
+
     def read(self, limit: int) -> Iterator[tuple[Entry, Media]]:
         """Every input in its order, with its bytes cut after `limit` or why it has none.
 

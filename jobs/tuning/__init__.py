@@ -1,0 +1,1 @@
+"""Adapters of a language model that learn the words of pictures."""

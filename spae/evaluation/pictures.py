@@ -84,15 +84,10 @@ Views = Callable[[str, NDArray[np.uint8], tuple[int, int]], list[NDArray[np.uint
 """What is made of a sample's picture at (height, width), by the sample's key."""
 
 
-def plain_view(key: str, picture: NDArray[np.uint8], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """The picture itself alone."""
-    return [fit_image(picture, size)]
-
-
 def decode_pictures(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views = plain_view
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views | None = None
 ) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width), all views of each."""
+    """Decode consecutive samples of a shard as they come, cropped to `size` (height, width), or the views of each."""
     sides = _sides(size)
     parts = list(_parts(samples, sides, sys.maxsize, views))
     return parts[0] if parts else _pictures([], [], [], sides)
@@ -105,7 +100,7 @@ def _sides(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _parts(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int, views: Views = plain_view
+    samples: Iterable[Sample | Undecodable], size: tuple[int, int], most: int, views: Views | None = None
 ) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
     arrays: list[NDArray[np.uint8]] = []
@@ -115,7 +110,8 @@ def _parts(
             errors.append(sample)
             continue
         try:
-            made = views(sample.key, decode_image(sample.media), size)
+            picture = decode_image(sample.media)
+            made = [fit_image(picture, size)] if views is None else views(sample.key, picture, size)
             arrays += made
             good += [sample] * len(made)
         except MediaError as error:

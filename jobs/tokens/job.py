@@ -46,6 +46,6 @@ class TokenJob:
     """Parts of a large shard that are being decoded, or wait to be encoded."""
 
     @property
-    def cut(self) -> Views:
-        """What makes the views of a picture."""
-        return functools.partial(cut_views, views=self.views, seed=self.seed)
+    def cut(self) -> Views | None:
+        """What makes the views of a picture, None where it is the only one."""
+        return None if self.views == 1 else functools.partial(cut_views, views=self.views, seed=self.seed)

@@ -87,15 +87,10 @@ Views = Callable[[str, NDArray[np.uint8], tuple[int, int]], list[NDArray[np.uint
 """What is made of a sample's picture at (height, width), by the sample's key."""
 
 
-def plain_view(key: str, picture: NDArray[np.uint8], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """The picture itself alone."""
-    return [fit_image(picture, size)]
-
-
 def decode_pictures(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views = plain_view
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views | None = None
 ) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, cropped to `size`, all views of each picture.
+    """Decode consecutive samples of a shard as they come, cropped to `size`, or the views of each picture.
 
     Of videos the clip in the middle, which has one view.
     """
@@ -107,7 +102,7 @@ def _parts(
     samples: Iterable[Sample | Undecodable],
     size: tuple[int, ...],
     most: int,
-    views: Views = plain_view,
+    views: Views | None = None,
     frame_stride: int = 1,
 ) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
@@ -118,10 +113,10 @@ def _parts(
             errors.append(sample)
             continue
         try:
-            if len(size) == 2:
-                made = views(sample.key, decode_image(sample.media), (size[0], size[1]))
-            else:
+            if views is None or len(size) != 2:
                 made = [load_picture(sample.media, size, frame_stride)]
+            else:
+                made = views(sample.key, decode_image(sample.media), (size[0], size[1]))
             arrays += made
             good += [sample] * len(made)
         except MediaError as error:

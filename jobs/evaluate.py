@@ -53,11 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = [_other_document(url) for url in flags.compare]
         model = SPAE.from_pretrained(flags.model, "cpu" if flags.workers else flags.device)
         index = _first_shards(flags.shards, flags.limit)
-        baselines = flags.train_shards and learnt_baselines(flags.train_shards, flags.batch, model)
-        options = make_options(flags, model, baselines or None)
+        options = make_options(flags, model)
         if flags.dry_run:
             _show_plan(index, _unfinished(index, _part_folder(flags, options, model)), options)
             return 0
+        if flags.train_shards is not None:
+            baselines = learnt_baselines(flags.train_shards, flags.batch, model)
+            options = dataclasses.replace(options, baselines=baselines)
     except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
         logger.error("%s", error)
         return 2
@@ -135,8 +137,10 @@ class _ScoringActor:
     def __init__(self, work: ActorWork) -> None:
         flags = work.flags
         model = load_for_actor(flags.model, work.model_fingerprint, flags.device)
-        options = make_options(flags, model, ray.get(work.baselines[0]) if work.baselines else None)
-        options = dataclasses.replace(options, count_originals=work.count_originals)
+        baselines = ray.get(work.baselines[0]) if work.baselines else None
+        options = dataclasses.replace(
+            make_options(flags, model), baselines=baselines, count_originals=work.count_originals
+        )
         tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
         self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens)
 
@@ -224,6 +228,8 @@ def _placed(flags: EvaluateFlags) -> EvaluateFlags:
         changes |= {name: place(f"--{name}", value) for name in named if (value := getattr(flags, name)) is not None}
         models = ("model", "baseline_model")
         changes |= {name: place_or_name(f"--{name}", value) for name in models if (value := getattr(flags, name))}
+        files = (asked.partition("=") for asked in flags.judges)
+        changes["judges"] = tuple(name + sign + (file and place("--judges", file)) for name, sign, file in files)
     return dataclasses.replace(flags, **changes)
 
 

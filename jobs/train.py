@@ -59,7 +59,8 @@ class TrainFlags:
     """Its weights: an open_clip tag or a file."""
     perceptual_weights: str | None = None
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
-    while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
+    while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it;
+    efficientnet-lite0: those of this judge, with real weights of ImageNet."""
     workers: int = 1
     """Ray Train workers, one process and (on cuda) one GPU each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -37,6 +37,7 @@ from spae.data.publishing import publish, read_bytes
 from spae.data.records import ShardInfo, SplitIndex, load_index
 from spae.evaluation.judging import statistics_sha256
 from spae.evaluation.reconstruction import SplitOptions
+from spae.figures import png_bytes, usage_figure
 from spae.model import SPAE
 from spae.progress import tracked
 
@@ -64,20 +65,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         return 2
     try:
-        document = evaluate(model, index, options, flags)
-        if others:
-            require_same_protocol([document, *others])
+        document, counts = evaluate(model, index, options, flags)
+        require_same_protocol([document, *others])
+        publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+        if flags.judges or flags.pages:
+            _write_pages(document, counts, index, model, flags)
     except (ValueError, OSError, ResourcesError) as error:
         logger.error("%s", error)
         return 1
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
-    return _report(document, others, index, model, flags)
+    return _report(document, others, index, flags)
 
 
-def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags) -> dict[str, Any]:
-    """Score a split: the document with protocol and figures. ValueError where a shard or a table is damaged."""
+def evaluate(
+    model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Score a split: the document with protocol and figures, and how often each layer uses each word.
+
+    ValueError where a shard or a table is damaged.
+    """
     identities = judge_identities(index, options, model.config.input_size, flags.device)
     folder = ReferenceFolder(flags.references) if flags.references else None
     references = known_references(folder, identities, options) if folder else None
@@ -99,7 +107,7 @@ def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: Evalu
             folder.write(name, identities[name], one)
     score = whole.compute(seen)
     protocol = protocol_of(flags, index, model, options, devices, statistics_sha256(seen))
-    return {"protocol": protocol, **score_document(score, model)}
+    return {"protocol": protocol, **score_document(score, model)}, whole.usage.counts.tolist()
 
 
 def _score_here(
@@ -163,7 +171,8 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
         wait_for_resources=flags.wait_for_resources,
     )
     may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
-    actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
+    fitting = actors.fitting(may_grow)
+    actors = actors if may_grow else dataclasses.replace(actors, workers=fitting)
     if options.baselines is not None:
         work = dataclasses.replace(work, baselines=(ray.put(options.baselines),))
     pool: ActorPool[ShardInfo, tuple[ShardInfo, str]] = ActorPool(
@@ -181,18 +190,23 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
         raise ValueError(f"{len(failed)} shards are not scored, the first: {failed[0]}; mend them and rerun")
 
 
-def _report(
-    document: dict[str, Any], others: Sequence[dict[str, Any]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
-) -> int:
-    """Write and print what was found, and judge the share of errors."""
-    publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
-    if flags.judges:
-        pictures = {f"{flags.named}.png": score_plot(document)}
-        pictures[f"{flags.named}-pictures.png"] = draw_examples(model, index, flags.examples, flags.batch)
-        for url, data in pictures.items():
-            publish(url, data)
-        names = [url.rsplit("/", 1)[-1] for url in pictures]
-        publish(f"{flags.named}.md", score_markdown(document, names).encode())
+def _write_pages(
+    document: dict[str, Any], counts: Sequence[Sequence[int]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
+) -> None:
+    """Write the table and all pictures."""
+    pictures = {
+        f"{flags.named}.png": score_plot(document),
+        f"{flags.named}-pictures.png": draw_examples(model, index, flags.examples, flags.batch),
+        f"{flags.named}-words.png": png_bytes(usage_figure(counts, model.vocabulary.word_list)),
+    }
+    for url, data in pictures.items():
+        publish(url, data)
+    names = [url.rsplit("/", 1)[-1] for url in pictures]
+    publish(f"{flags.named}.md", score_markdown(document, names).encode())
+
+
+def _report(document: dict[str, Any], others: Sequence[dict[str, Any]], index: SplitIndex, flags: EvaluateFlags) -> int:
+    """Print what was found, and judge the share of errors."""
     heads = [index.name, *(url.rsplit("/", 1)[-1] for url in flags.compare)]
     sys.stdout.write(comparison_text(compared_figures([document, *others]), heads))
     read, samples, errors = (document["counts"][name] for name in ("in", "out", "failed"))

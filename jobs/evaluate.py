@@ -98,7 +98,7 @@ def evaluate(
         scoring = _score_here(model, options, flags, parts, todo)
     else:
         scoring = _score_on_cluster(ActorWork(flags, model.fingerprint, parts, references is None), options, todo)
-    for _ in tracked(scoring, sum(shard.samples for shard in todo), "image", lambda shard: shard.samples):
+    for _ in tracked(scoring, sum(shard.samples for shard in todo), "image", int):
         pass
     whole, devices = merged_parts(model, options, index, parts)
     seen = whole.originals if references is None else references
@@ -112,12 +112,11 @@ def evaluate(
 
 def _score_here(
     model: SPAE, options: SplitOptions, flags: EvaluateFlags, parts: PartFolder, todo: Sequence[ShardInfo]
-) -> Iterator[ShardInfo]:
+) -> Iterator[int]:
     tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
     scorer = ShardScorer(model, options, flags.batch, parts, tokens)
     for shard in todo:
-        scorer.score(shard)
-        yield shard
+        yield from scorer.score(shard)
 
 
 @dataclass(frozen=True)
@@ -154,13 +153,14 @@ class _ScoringActor:
 
     def score(self, shard: ShardInfo) -> tuple[ShardInfo, str]:
         try:
-            self._scorer.score(shard)
+            for _ in self._scorer.score(shard):
+                pass
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return shard, str(error) or repr(error)
         return shard, ""
 
 
-def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[ShardInfo]:
+def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[int]:
     if not todo:
         return
     flags = work.flags
@@ -185,7 +185,7 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
     for shard, reason in pool.run(todo):
         watch.note(shard.url, reason)
         failed += [reason] if reason else []
-        yield shard
+        yield shard.samples
     if failed:
         raise ValueError(f"{len(failed)} shards are not scored, the first: {failed[0]}; mend them and rerun")
 

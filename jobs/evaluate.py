@@ -37,6 +37,7 @@ from spae.data.publishing import publish, read_bytes
 from spae.data.records import ShardInfo, SplitIndex, load_index
 from spae.evaluation.judging import statistics_sha256
 from spae.evaluation.reconstruction import SplitOptions
+from spae.figures import png_bytes, usage_figure
 from spae.model import SPAE
 from spae.progress import tracked
 
@@ -53,29 +54,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = [_other_document(url) for url in flags.compare]
         model = SPAE.from_pretrained(flags.model, "cpu" if flags.workers else flags.device)
         index = _first_shards(flags.shards, flags.limit)
-        baselines = flags.train_shards and learnt_baselines(flags, model)
-        options = make_options(flags, model, baselines or None)
+        options = make_options(flags, model)
         if flags.dry_run:
             _show_plan(index, _unfinished(index, _part_folder(flags, options, model)), options)
             return 0
+        if flags.train_shards is not None:
+            baselines = learnt_baselines(flags.train_shards, flags.batch, model)
+            options = dataclasses.replace(options, baselines=baselines)
     except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
         logger.error("%s", error)
         return 2
     try:
-        document = evaluate(model, index, options, flags)
-        if others:
-            require_same_protocol([document, *others])
+        document, counts = evaluate(model, index, options, flags)
+        require_same_protocol([document, *others])
+        publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+        if flags.judges or flags.pages:
+            _write_pages(document, counts, index, model, flags)
     except (ValueError, OSError, ResourcesError) as error:
         logger.error("%s", error)
         return 1
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
-    return _report(document, others, index, model, flags)
+    return _report(document, others, index, flags)
 
 
-def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags) -> dict[str, Any]:
-    """Score a split: the document with protocol and figures. ValueError where a shard or a table is damaged."""
+def evaluate(
+    model: SPAE, index: SplitIndex, options: SplitOptions, flags: EvaluateFlags
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Score a split: the document with protocol and figures, and how often each layer uses each word.
+
+    ValueError where a shard or a table is damaged.
+    """
     identities = judge_identities(index, options, model.config.input_size, flags.device)
     folder = ReferenceFolder(flags.references) if flags.references else None
     references = known_references(folder, identities, options) if folder else None
@@ -88,7 +98,7 @@ def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: Evalu
         scoring = _score_here(model, options, flags, parts, todo)
     else:
         scoring = _score_on_cluster(ActorWork(flags, model.fingerprint, parts, references is None), options, todo)
-    for _ in tracked(scoring, sum(shard.samples for shard in todo), "image", lambda shard: shard.samples):
+    for _ in tracked(scoring, sum(shard.samples for shard in todo), "image", int):
         pass
     whole, devices = merged_parts(model, options, index, parts)
     seen = whole.originals if references is None else references
@@ -97,17 +107,16 @@ def evaluate(model: SPAE, index: SplitIndex, options: SplitOptions, flags: Evalu
             folder.write(name, identities[name], one)
     score = whole.compute(seen)
     protocol = protocol_of(flags, index, model, options, devices, statistics_sha256(seen))
-    return {"protocol": protocol, **score_document(score, model)}
+    return {"protocol": protocol, **score_document(score, model)}, whole.usage.counts.tolist()
 
 
 def _score_here(
     model: SPAE, options: SplitOptions, flags: EvaluateFlags, parts: PartFolder, todo: Sequence[ShardInfo]
-) -> Iterator[ShardInfo]:
+) -> Iterator[int]:
     tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
     scorer = ShardScorer(model, options, flags.batch, parts, tokens, flags.frame_stride)
     for shard in todo:
-        scorer.score(shard)
-        yield shard
+        yield from scorer.score(shard)
 
 
 @dataclass(frozen=True)
@@ -135,20 +144,23 @@ class _ScoringActor:
     def __init__(self, work: ActorWork) -> None:
         flags = work.flags
         model = load_for_actor(flags.model, work.model_fingerprint, flags.device)
-        options = make_options(flags, model, ray.get(work.baselines[0]) if work.baselines else None)
-        options = dataclasses.replace(options, count_originals=work.count_originals)
+        baselines = ray.get(work.baselines[0]) if work.baselines else None
+        options = dataclasses.replace(
+            make_options(flags, model), baselines=baselines, count_originals=work.count_originals
+        )
         tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
         self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens, flags.frame_stride)
 
     def score(self, shard: ShardInfo) -> tuple[ShardInfo, str]:
         try:
-            self._scorer.score(shard)
+            for _ in self._scorer.score(shard):
+                pass
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return shard, str(error) or repr(error)
         return shard, ""
 
 
-def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[ShardInfo]:
+def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[ShardInfo]) -> Iterator[int]:
     if not todo:
         return
     flags = work.flags
@@ -159,7 +171,8 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
         wait_for_resources=flags.wait_for_resources,
     )
     may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
-    actors = dataclasses.replace(actors, workers=actors.fitting(may_grow))
+    fitting = actors.fitting(may_grow)
+    actors = actors if may_grow else dataclasses.replace(actors, workers=fitting)
     if options.baselines is not None:
         work = dataclasses.replace(work, baselines=(ray.put(options.baselines),))
     pool: ActorPool[ShardInfo, tuple[ShardInfo, str]] = ActorPool(
@@ -172,23 +185,28 @@ def _score_on_cluster(work: ActorWork, options: SplitOptions, todo: Sequence[Sha
     for shard, reason in pool.run(todo):
         watch.note(shard.url, reason)
         failed += [reason] if reason else []
-        yield shard
+        yield shard.samples
     if failed:
         raise ValueError(f"{len(failed)} shards are not scored, the first: {failed[0]}; mend them and rerun")
 
 
-def _report(
-    document: dict[str, Any], others: Sequence[dict[str, Any]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
-) -> int:
-    """Write and print what was found, and judge the share of errors."""
-    publish(flags.output, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
-    if flags.judges:
-        pictures = {f"{flags.named}.png": score_plot(document)}
-        pictures[f"{flags.named}-pictures.png"] = draw_examples(model, index, flags.examples, flags.batch)
-        for url, data in pictures.items():
-            publish(url, data)
-        names = [url.rsplit("/", 1)[-1] for url in pictures]
-        publish(f"{flags.named}.md", score_markdown(document, names).encode())
+def _write_pages(
+    document: dict[str, Any], counts: Sequence[Sequence[int]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
+) -> None:
+    """Write the table and all pictures."""
+    pictures = {
+        f"{flags.named}.png": score_plot(document),
+        f"{flags.named}-pictures.png": draw_examples(model, index, flags.examples, flags.batch),
+        f"{flags.named}-words.png": png_bytes(usage_figure(counts, model.vocabulary.word_list)),
+    }
+    for url, data in pictures.items():
+        publish(url, data)
+    names = [url.rsplit("/", 1)[-1] for url in pictures]
+    publish(f"{flags.named}.md", score_markdown(document, names).encode())
+
+
+def _report(document: dict[str, Any], others: Sequence[dict[str, Any]], index: SplitIndex, flags: EvaluateFlags) -> int:
+    """Print what was found, and judge the share of errors."""
     heads = [index.name, *(url.rsplit("/", 1)[-1] for url in flags.compare)]
     sys.stdout.write(comparison_text(compared_figures([document, *others]), heads))
     read, samples, errors = (document["counts"][name] for name in ("in", "out", "failed"))
@@ -224,6 +242,8 @@ def _placed(flags: EvaluateFlags) -> EvaluateFlags:
         changes |= {name: place(f"--{name}", value) for name in named if (value := getattr(flags, name)) is not None}
         models = ("model", "baseline_model")
         changes |= {name: place_or_name(f"--{name}", value) for name in models if (value := getattr(flags, name))}
+        files = (asked.partition("=") for asked in flags.judges)
+        changes["judges"] = tuple(name + sign + (file and place("--judges", file)) for name, sign, file in files)
     return dataclasses.replace(flags, **changes)
 
 

@@ -7,7 +7,7 @@ OUTPUT/TABLE.md and OUTPUT/TABLE.json have every cell with its interval, what th
 differs in how both were measured; a figure has TABLE.png. Rows of episodes lie in OUTPUT/layers-*, as `jobs.incontext`
 writes them, so that the same command continues and tables share them. All flags of `jobs.incontext` are handed on to it
 (--model, --llm, --episodes, --queries, --seed, ...); where --data gives released files, the paper's own task is asked.
-tab2 and tab4 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on instead.
+tab2, tab4 and fig4 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on.
 """
 
 import importlib

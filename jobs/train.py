@@ -63,7 +63,8 @@ class TrainFlags:
     """Its weights: an open_clip tag or a file."""
     perceptual_weights: str | None = None
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
-    while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it."""
+    while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it;
+    efficientnet-lite0: those of this judge, with real weights of ImageNet."""
     image_model: str | None = None
     """For a video model: the image model that it begins from, inflated; a model folder, the name of a shipped model, or
     a run folder, whose discriminator comes too."""

@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,18 +22,18 @@ from spae.model import SPAE, unit_pixels
 from spae.pyramid import TokenPyramid
 
 INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"
+_PALETTE = ("#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b", FAINT)
 DPI = 160
 
 _LEGEND = (
     "Above: the words of each layer where they stand in its grid, like words in like colours.\n"
     "Below: what layers 1 to l rebuild, and its PSNR."
 )
-_LARGEST_TYPE, _SMALLEST_TYPE = 15.0, 2.2
-_TYPE_SPREAD = 1.3  # largest over smallest type in one layer
-_TYPE_WIDTH = 0.66  # of a letter, in its size
-_FILLED = 0.92  # share of a cell that a word may take
+_LARGEST_TYPE, _SMALLEST_TYPE, _TYPE_SPREAD = 15.0, 2.2, 1.3  # the last: largest over smallest type in one layer
+_TYPE_WIDTH, _FILLED = 0.66, 0.92  # of a letter, in its size; share of a cell that a word may take
 
 Floats = NDArray[np.float64]
+Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -202,30 +201,21 @@ def usage_figure(counts: Sequence[Sequence[int]], words: Sequence[str], shown: i
     return figure
 
 
-def curves_figure(
-    histories: Mapping[str, Sequence[Mapping[str, float]]],
-    names: Mapping[str, str],
-    axis: str = "step",
-    scale: Literal["linear", "log"] = "linear",
-) -> Figure:
+def curves_figure(histories: Mapping[str, Rows], names: Mapping[str, str], axis: str = "step") -> Figure:
     """Curves: one panel a quantity, one line a run; rows without the quantity are left out.
 
     Args:
-        histories: for each run the rows, each with `step`, its place on the axis.
+        histories: for each run its rows, each with `step`, its place on the axis.
         names: title of each quantity that is shown.
-        axis: what `step` counts.
-        scale: of the axis; one with a logarithm marks each row.
+        axis: what is counted there; other than steps its rows are marked, on a logarithmic scale.
     """
-    figure = _figure(3.3 * len(names), 2.8)
-    palette = ["#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b", "#8a8f98"]
+    figure, few = _figure(3.3 * len(names), 2.8), axis != "step"
     for number, (name, title) in enumerate(names.items(), 1):
         axes = figure.add_subplot(1, len(names), number)
-        for colour, (run, rows) in zip(palette, histories.items(), strict=False):
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            if points:
-                marker = "o" if scale == "log" else ""
-                axes.plot(*zip(*points, strict=True), label=run, color=colour, linewidth=1.6, marker=marker)
-        axes.set_xscale(scale)
+        for colour, (run, rows) in zip(_PALETTE, histories.items(), strict=False):
+            if points := [(row["step"], row[name]) for row in rows if name in row]:
+                axes.plot(*zip(*points, strict=True), "o-" if few else "-", label=run, color=colour, linewidth=1.6)
+        axes.set_xscale("log" if few else "linear")
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlabel(axis, fontsize=8, color=INK)
         _plain(axes)

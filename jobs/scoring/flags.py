@@ -14,7 +14,7 @@ class EvaluateFlags:
     """Folder of the split to score; its classes.parquet names the labels."""
     output: str
     """JSON file to write; what was counted of each shard lies in a folder of its name with .parts, so that the same
-    command continues a killed run. With judges a .md with the table, a .png with its plot and a -pictures.png too."""
+    command continues a killed run. See --pages for what else is written."""
     tokens: str | None = None
     """Folder of token tables of this split by this model; without it the pictures are encoded."""
     train_shards: str | None = None
@@ -44,8 +44,11 @@ class EvaluateFlags:
     """Folder that keeps what judges saw in the originals, for runs of other models."""
     compare: tuple[str, ...] = ()
     """Documents of other runs to show beside this one; refused where the protocol is another."""
+    pages: bool = False
+    """Write a table (.md), its plot (.png), some pictures with their words and what the layers rebuild (-pictures.png),
+    and which words the layers use (-words.png) beside the output; with --judges this is done anyway."""
     examples: int = 8
-    """Pictures that are drawn with their words and what the layers rebuild."""
+    """Pictures that are drawn."""
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int | None = None
     """Actors of a Ray cluster that score shards, on a CPU with one thread each: any number gives the same bits. By

@@ -23,8 +23,8 @@ from spae.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 
-def make_options(flags: EvaluateFlags, model: SPAE, baselines: Baselines | None) -> SplitOptions:
-    """What is to be scored, beside what the training split gave. ValueError where parts do not fit."""
+def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
+    """What is to be scored, but for `learnt_baselines`. ValueError where parts do not fit."""
     layers = None
     if flags.layers != "all":
         if not re.fullmatch(r"\d+(,\d+)*", flags.layers):
@@ -35,7 +35,6 @@ def make_options(flags: EvaluateFlags, model: SPAE, baselines: Baselines | None)
         layers=layers,
         class_words=words_of_classes(model.vocabulary, names),
         similarity=_similarity(flags, model),
-        baselines=baselines,
         examiners=_examiners(flags, model),
         splits=flags.inception_splits,
         codecs=flags.codecs,

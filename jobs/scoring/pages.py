@@ -57,7 +57,7 @@ def score_plot(document: Mapping[str, Any]) -> bytes:
         }
         titles |= {name: name for name in shown}
         histories.setdefault(row["by"], []).append({"step": row["words"], **shown})
-    return png_bytes(curves_figure(histories, titles, "words", "log"))
+    return png_bytes(curves_figure(histories, titles, "words"))
 
 
 def _figures(score: Mapping[str, Any]) -> dict[str, Any]:

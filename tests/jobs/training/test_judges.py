@@ -49,6 +49,15 @@ def test_only_what_is_named_is_loaded(clip, vocabulary, tmp_path, caplog):
     assert f"(sha256 {judges.perceptual.sha256})" in caplog.text
 
 
+def test_a_real_classifier_of_imagenet_can_be_the_perceptual_network(vocabulary):
+    judges = load_judges(JudgeSource(None, None, "efficientnet-lite0"), vocabulary, False, CPU)
+    pixels = torch.rand(1, 3, 32, 32).requires_grad_()
+    logits = judges.perceptual(pixels)
+    assert logits.shape == (1, 1000)
+    logits.square().sum().backward()
+    assert float(pixels.grad.abs().sum()) > 0
+
+
 def test_another_clip_than_the_vocabularys_is_refused(vocabulary, tmp_path):
     other = tiny_models.causal_clip(tmp_path, seed=1)
     with pytest.raises(ValueError, match="weights_sha256"):

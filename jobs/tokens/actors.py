@@ -44,15 +44,16 @@ class ModelActors:
         return max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus + 2 * self.cpus_beside))
 
     def fitting(self, may_grow: bool) -> int:
-        """The workers asked for, or as many as leave a task some CPU.
+        """The workers asked for, or as many as leave a task some CPU; waits for one where there is room for none.
 
         ValueError where there cannot be one, ResourcesError where there is none in time.
         """
         fitting, patience = self._room(), self.wait_for_resources
         if fitting < self.workers and (fitting < 1 or patience is not None):
+            wanted = 1 if may_grow and patience is None else self.workers  # others come when there is work for them
             each = {CPU: self.cpus, GPU: int(self.device == "cuda"), MEMORY: self.memory}
             try:
-                wait_for_room(self.workers, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
+                wait_for_room(wanted, each, _PATIENCE if patience is None else patience, may_grow=may_grow)
             except (ResourcesError, ValueError):
                 if self._room() < 1:
                     raise

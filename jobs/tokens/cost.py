@@ -18,7 +18,7 @@ from jobs.tokens.job import TokenJob
 from jobs.tokens.plan import TokenPlan
 from spae.model import SPAE
 
-_PROCESS = 3 << 28
+_PROCESS = 1 << 30
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 def encoder_memory(model: SPAE, job: TokenJob) -> int:
     """Bytes of main memory that an actor takes at most.
 
-    A process that has imported everything takes 0.6 GB. image-128 (227 MB of weights) took 0.3 GB more, and 42 MB a
-    picture of the batch: 5 times its first layer's activations.
+    A process that has imported everything takes 0.6 to 0.8 GB. image-128 (227 MB of weights) took 0.3 GB more, and
+    42 MB a picture of the batch: 5 times its first layer's activations.
     """
     weights = sum(parameter.nbytes for parameter in model.parameters())
     activations = 4 * job.batch * math.prod(job.input_size) * model.config.network.base_channels

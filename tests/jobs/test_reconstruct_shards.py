@@ -131,7 +131,7 @@ def test_a_killed_run_is_continued_to_the_same_bytes(model, tmp_path, cluster_en
     split = write_split(tmp_path / "split", [samples(60, seed) for seed in range(40)])
     tokenize_split(model, split, tmp_path / "tokens", batch=64)
     command = [sys.executable, "-m", "jobs.reconstruct_shards", "--model", model, "--tokens", f"{tmp_path}/tokens"]
-    killed = [*command, "--output", f"{tmp_path}/killed"]
+    killed = [*command, "--output", f"{tmp_path}/killed", "--batch", "2"]  # slow enough to be killed halfway
     process = subprocess.Popen(killed, env=cluster_environment, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(_times(tmp_path / "killed")) < 3 and time.monotonic() < deadline:
@@ -147,5 +147,5 @@ def test_a_killed_run_is_continued_to_the_same_bytes(model, tmp_path, cluster_en
     after = _times(tmp_path / "killed")
     assert {name: after[name] for name in before} == before
     assert verify([f"{tmp_path}/killed"]) == 0
-    reconstruct_tables(model, tmp_path / "tokens", tmp_path / "whole", batch=64)
+    reconstruct_tables(model, tmp_path / "tokens", tmp_path / "whole", batch=2)
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")

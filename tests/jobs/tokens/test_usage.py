@@ -58,7 +58,7 @@ def test_a_shard_tells_its_fastest_batch_and_memory(model, split, tmp_path):
 def test_memory_that_is_reserved_grows_with_batch_and_shard(model, tmp_path):
     made, jobs = tiny_spae.model(), [token_job(model, tmp_path, batch) for batch in (4, 4_000)]
     small, large = (encoder_memory(made, job) for job in jobs)
-    assert small < 1e9
+    assert 1e9 < small < 1.2e9
     assert large - small == pytest.approx(6 * 3_996 * 16 * 16 * 8 * 4)
     shards = tuple(ShardInfo(f"s{count}.tar", count, 1, "") for count in (10, 10**6, 10**9))
     plans = [TokenPlan(shards[:number], ()) for number in (0, 1, 2, 3)]

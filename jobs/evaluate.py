@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show_plan(index, _unfinished(index, _part_folder(flags, options, model)), options)
             return 0
         if flags.train_shards is not None:
-            baselines = learnt_baselines(flags.train_shards, flags.batch, model)
-            options = dataclasses.replace(options, baselines=baselines)
+            options = dataclasses.replace(options, baselines=learnt_baselines(flags, model))
     except (ValueError, OSError, RuntimeError) as error:  # torch raises RuntimeError for a device that is not there
         logger.error("%s", error)
         return 2

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spae.data.augmentation import load_picture
-from spae.data.media import MediaError, decode_image, fit_image
+from spae.data.media import MediaError, decode_image
 from spae.data.records import ShardInfo
 from spae.data.tar import MEND, Sample, samples_of
 from spae.model import SPAE

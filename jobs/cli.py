@@ -16,6 +16,7 @@ class Command:
 
 COMMANDS = {
     "encode": Command("jobs.encode", "", "print the words of pictures, and rebuild them"),
+    "ask": Command("jobs.ask", "llm", "ask a language model about a picture, told as words"),
     "images": Command("pipelines.images", "beam", "shard images into WebDataset tars"),
     "videos": Command("pipelines.videos", "beam", "shard videos, whole or as clips, into WebDataset tars"),
     "verify": Command("pipelines.verify", "beam", "check a split of shards, and mend it"),
@@ -35,7 +36,7 @@ COMMANDS = {
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),
     "report": Command("jobs.report", "ray", "show words and reconstructions"),
     "demo": Command("jobs.demo", "demo", "the whole way on handwritten digits"),
-    "demo_video": Command("jobs.demo_video", "demo", "a video model of digits that move, after demo"),
+    "demo-video": Command("jobs.demo_video", "demo", "a video model of digits that move, after demo"),
 }
 
 

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             pixels = read_picture(place, model.config.input_size)
         except (ValueError, OSError, ImportError) as error:  # fsspec wants a package for some stores
-            logger.error("%s", _printable(f"{place}: {error}"))
+            logger.error("%s", printable(f"{place}: {error}"))
             if flags.json:
                 _write(json.dumps({"picture": place, "error": str(error)}))
             continue
@@ -71,8 +71,11 @@ def parse_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="files or URLs, of any size and mode; the middle is taken")
-    own = ", ".join(shipped_models())
-    add("--model", default="digits", help=f"comes with spae ({own}), or a folder, URL or hub id (default: digits)")
+    add(
+        "--model",
+        default="digits",
+        help=f"comes with spae ({model_names()}), or a folder, URL or hub id (default: digits)",
+    )
     add("--layers", type=int, metavar="N", help="first layers to print and to rebuild from (default: all)")
     add("--output", metavar="FILE.png", help="what the words rebuild, the pictures side by side")
     add("--json", action="store_true", help="one line of JSON a picture: its words and ids, or its error")
@@ -80,6 +83,11 @@ def parse_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     if flags.output and not flags.output.endswith(".png"):
         parser.error(f"--output {flags.output} must end in .png")
     return flags
+
+
+def model_names() -> str:
+    """Names of the models that come with spae."""
+    return ", ".join(shipped_models())
 
 
 def load_model(name: str) -> SPAE:
@@ -104,9 +112,9 @@ def read_picture(place: str, size: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def as_text(place: str, words: WordGrids) -> str:
     """A picture's words for a terminal: rows and columns of each layer as they stand in the picture."""
-    lines = [_printable(place)]
+    lines = [printable(place)]
     for number, grid in enumerate(words, 1):
-        cells = [[_printable(word) for word in row] for row in grid]
+        cells = [[printable(word) for word in row] for row in grid]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row, head in zip(cells, (f"layer {number}", *[""] * len(cells)), strict=False):
             padded = "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
@@ -118,6 +126,6 @@ def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A word or a file's name without what a terminal would obey."""
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)

@@ -27,8 +27,10 @@ class WebServer:
     asked: Counter[str] = field(default_factory=Counter)
     at_once: int = 0
     """The most slow answers that it worked on at once."""
+    crowd: int = 0
+    """The first slow answers wait for so many at once, 20 s at most: then a busy machine cannot keep them apart."""
     _now: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
 
     @contextlib.contextmanager
     def running(self) -> Iterator["WebServer"]:
@@ -48,6 +50,8 @@ class WebServer:
         with self._lock:
             self._now += 1
             self.at_once = max(self.at_once, self._now)
+            self._lock.notify_all()
+            self._lock.wait_for(lambda: self.at_once >= self.crowd, timeout=20)
         time.sleep(self.delay)
         with self._lock:
             self._now -= 1

@@ -93,7 +93,7 @@ def many(site, kind="slow"):
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_several_inputs_are_fetched_at_once_in_their_order(site, tmp_path, count):
     settings = SourceSettings(name="list", url=str(tmp_path / "list.csv"), split="train", fetches=count)
-    entries = many(site)
+    entries, site.crowd = many(site), count
     with settings.reading(entries) as source:
         assert [source.read(entry, LIMIT) for entry in entries] == list(FILES.values())
     assert site.at_once == count

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jobs.encode import load_model, model_names, printable, read_picture
+from jobs.one_picture import load_model, model_names, printable, read_picture
 from spae.data.media import encode_png
 from spae.data.publishing import publish
 from spae.evaluation.pictures import channels_first

@@ -6,15 +6,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from spae.data.media import DEFAULT_LIMITS, decode_image, encode_png, fit_image
+from jobs.one_picture import load_model, model_names, printable, read_picture
+from spae.data.media import encode_png
 from spae.data.publishing import publish
 from spae.evaluation.pictures import channels_first
-from spae.model import SPAE
-from spae.model_folder import shipped_models
 from spae.pyramid import check_layers
 
 EPILOG = """example: spae encode photo.png --output rebuilt.png
@@ -85,31 +83,6 @@ def parse_flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-def model_names() -> str:
-    """Names of the models that come with spae."""
-    return ", ".join(shipped_models())
-
-
-def load_model(name: str) -> SPAE:
-    """The model; ValueError where it takes clips."""
-    model = SPAE.from_pretrained(name)
-    if len(model.config.input_size) != 2:
-        raise ValueError(f"--model {name} takes clips of {model.config.input_size}; give a model of images")
-    return model
-
-
-def read_picture(place: str, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) of the model's input size; ValueError or OSError where there is no picture."""
-    try:
-        with fsspec.open(place, "rb") as file:
-            data = file.read(DEFAULT_LIMITS.bytes + 1)
-    except FileNotFoundError as error:
-        raise ValueError("does not exist") from error
-    except IsADirectoryError as error:
-        raise ValueError("is a folder; give the pictures in it, or use spae tokenize --input") from error
-    return fit_image(decode_image(data), (size[0], size[1]))
-
-
 def as_text(place: str, words: WordGrids) -> str:
     """A picture's words for a terminal: rows and columns of each layer as they stand in the picture."""
     lines = [printable(place)]
@@ -124,8 +97,3 @@ def as_text(place: str, words: WordGrids) -> str:
 
 def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def printable(text: str) -> str:
-    """A word or a file's name without what a terminal would obey."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)

@@ -1,10 +1,10 @@
 """What drawing tasks are made of."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from spae.incontext.drawing.drawer import DrawingRequest, DrawnExample
+from spae.incontext.tasks.base import EpisodeSource
 from spae.incontext.tasks.labelled import LabelledPictures
 
 
@@ -49,23 +49,8 @@ class DrawingEpisode:
         return [DrawingRequest(self.examples, query.condition, query.known) for query in self.queries]
 
 
-class DrawingTask(Protocol):
-    """Draws episodes that depend on their number alone."""
-
-    @property
-    def name(self) -> str:
-        """Such as draw-classes; names the task's folder."""
-
-    @property
-    def settings(self) -> Sequence[str]:
-        """Its columns."""
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """What makes its rows beside the flags, for the footer of its files."""
+class DrawingTask(EpisodeSource, Protocol):
+    """Makes episodes that depend on their number alone; by guessing a drawing shows the right class, or nothing."""
 
     def episode(self, setting: str, number: int) -> DrawingEpisode:
         """Episode of this number; ValueError where the data cannot give one."""
-
-    def chance(self, setting: str) -> float | None:
-        """Share of drawings that would show the right class by guessing, where that means something."""

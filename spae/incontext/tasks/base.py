@@ -7,8 +7,8 @@ from spae.incontext.episodes import Episode
 from spae.incontext.language_model import AnswerLimits
 
 
-class Task(Protocol):
-    """Draws episodes that depend on their number alone, and scores answers."""
+class EpisodeSource(Protocol):
+    """What tasks that ask and tasks that draw pictures have in common."""
 
     @property
     def name(self) -> str:
@@ -21,6 +21,13 @@ class Task(Protocol):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What makes its rows beside the flags, for the footer of its files."""
+
+    def chance(self, setting: str) -> float | None:
+        """What guessing gives, where that means something."""
+
+
+class Task(EpisodeSource, Protocol):
+    """Draws episodes that depend on their number alone, and scores answers."""
 
     def limits(self, setting: str) -> AnswerLimits:
         """How an answer is asked for."""
@@ -39,6 +46,3 @@ class Task(Protocol):
 
     def corpus_scores(self, answers: Iterable[tuple[str, str]]) -> Mapping[str, float]:
         """By name, what is measured of all parsed answers and targets together, if anything."""
-
-    def chance(self, setting: str) -> float | None:
-        """What guessing gives, where that means something."""

@@ -110,8 +110,8 @@ class FailureWatch:
             raise RuntimeError(f"{self._failures} shards in a row have failed, the last by: {reason}")
 
 
-def load_for_actor(model: str, fingerprint: str, device: str) -> SPAE:
-    """Load a model where an actor computes; ValueError unless it is the one that the job began with.
+def load_for_actor(model: str, fingerprint: str | None, device: str) -> SPAE:
+    """Load a model where an actor computes; ValueError unless it is the one that the job began with, if that is known.
 
     It computes with one thread on a CPU: another number adds in another order, and a last bit could differ.
     """
@@ -119,7 +119,7 @@ def load_for_actor(model: str, fingerprint: str, device: str) -> SPAE:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     loaded = persistently(f"loading {model}", lambda: SPAE.from_pretrained(model, device))
-    if loaded.fingerprint != fingerprint:
+    if fingerprint not in (None, loaded.fingerprint):
         raise ValueError(
             f"{model} was {fingerprint} when the job began and is {loaded.fingerprint} now; "
             "give each model a folder of its own and start again"

@@ -1,5 +1,6 @@
 """Runs whose processes are killed by SIGKILL, on a store that fails: the tables are those of an undisturbed run."""
 
+import contextlib
 import json
 import os
 import signal
@@ -160,19 +161,21 @@ def test_a_driver_killed_before_during_and_after_a_publish(model, split, expecte
     assert len(find_token_tables(output)) == SHARDS
 
 
+def encoders():
+    """Processes below this one that hold the model; those that end while they are looked at are none."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ShardEncoder"):
+                yield process
+
+
 def test_two_runs_at_once_an_actor_killed_and_a_store_that_fails(model, split, expected, proxy, cluster):
     output = "gs://bucket/twice"
     proxy.gate, proxy.status, proxy.period = Gate("before"), 0, 9
     try:
         with run(cluster, model, split, output) as one, run(cluster, model, split, output) as other:
             proxy.gate.wait(one)
-            actors = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ShardEncoder")
-            ]
-            assert actors
-            actors[0].send_signal(signal.SIGKILL)
+            next(encoders()).send_signal(signal.SIGKILL)
             proxy.status = 503
             proxy.gate.open()
             for process in (one, other):

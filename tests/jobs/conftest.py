@@ -12,9 +12,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests import tiny_models, tiny_spae
 from tests.clusters import free_port
+from tests.photographs import photographs
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +37,15 @@ def model(tmp_path_factory):
     made = tmp_path_factory.mktemp("model")
     tiny_spae.model().save_pretrained(str(made))
     return str(made)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Three real photographs as files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, pixels in enumerate(photographs()):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return sorted(map(str, folder.iterdir()))
 
 
 @pytest.fixture(scope="session")

@@ -6,25 +6,7 @@ from PIL import Image
 
 from jobs import ask
 from spae.model import SPAE
-from tests import tiny_spae
 from tests.completions_server import serving
-from tests.photographs import photographs
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_spae.model().save_pretrained(str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Three real photographs as files."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for number, pixels in enumerate(photographs()):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return sorted(map(str, folder.iterdir()))
 
 
 def words(model, picture, layers):

@@ -1,36 +1,12 @@
 import dataclasses
 import json
 
-import tyro
-
 from jobs import demo, demo_seeds, train
-from jobs.demos.clip import DemoClipConfig
 from jobs.demos.digits import DemoFlags
-from jobs.evaluate import EvaluateFlags
-from jobs.export import ExportFlags
-from jobs.incontext import IncontextFlags
-from jobs.tokenize_shards import TokenizeFlags
-from pipelines.images import ImagesFlags
-from pipelines.vocabulary import VocabularyFlags
 from spae.data.records import load_index
 from spae.evaluation.metrics import wilson
 from tests import tiny_models
-
-FLAGS = {
-    "pipelines.images": ImagesFlags,
-    "pipelines.vocabulary": VocabularyFlags,
-    "jobs.demos.clip": DemoClipConfig,
-    "jobs.evaluate": EvaluateFlags,
-    "jobs.export": ExportFlags,
-    "jobs.incontext": IncontextFlags,
-    "jobs.tokenize_shards": TokenizeFlags,
-}
-
-
-def understood(stage):
-    if stage.module == "jobs.train":
-        return train.parse_flags(stage.flags)
-    return tyro.cli(FLAGS[stage.module], args=stage.flags)
+from tests.jobs.understood import understood
 
 
 def test_every_command_of_the_demo_is_understood():

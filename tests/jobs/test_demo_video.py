@@ -3,14 +3,10 @@ import itertools
 
 import pytest
 import torch
-import tyro
 
-from jobs import demo_video, train
+from jobs import demo_video
 from jobs.demo_video import DemoVideoFlags, demo_stages
 from jobs.demos.moving_digits import MovingDigitsFlags, videos
-from jobs.evaluate import EvaluateFlags
-from jobs.export import ExportFlags
-from pipelines.videos import VideosFlags
 from spae.data.loader import BatchPlan, batches
 from spae.data.mp4 import encode_mp4
 from spae.data.records import load_index
@@ -20,19 +16,7 @@ from spae.training.objective import Objective
 from spae.training.state import TrainState
 from spae.training.step import train_step
 from tests import tiny_shards
-
-FLAGS = {
-    "jobs.demos.moving_digits": MovingDigitsFlags,
-    "jobs.evaluate": EvaluateFlags,
-    "jobs.export": ExportFlags,
-    "pipelines.videos": VideosFlags,
-}
-
-
-def understood(stage):
-    if stage.module == "jobs.train":
-        return train.parse_flags(stage.flags)
-    return tyro.cli(FLAGS[stage.module], args=stage.flags)
+from tests.jobs.understood import understood
 
 
 def test_every_command_is_understood_and_the_two_trainings_differ_in_their_start_alone():

@@ -19,22 +19,6 @@ from tests import tiny_spae
 from tests.photographs import photographs
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_spae.model().save_pretrained(str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Three real photographs as files."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for number, pixels in enumerate(photographs()):
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return sorted(map(str, folder.iterdir()))
-
-
 def rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 

@@ -12,14 +12,6 @@ from PIL import Image
 from jobs.tokens.ray_data import PicturesToWords
 from spae.evaluation.pictures import channels_first
 from spae.model import SPAE
-from tests import tiny_spae
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_spae.model().save_pretrained(str(folder))
-    return str(folder)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from jobs.one_picture import load_model, model_names, printable, read_picture
 from spae.data.media import encode_png
 from spae.data.publishing import publish
-from spae.evaluation.pictures import channels_first
+from spae.evaluation.pictures import channels_first, decode_in_batches
 from spae.incontext import Answer, AnswerLimits, LanguageModel, open_language_model
 from spae.incontext.prompts import Exchange, question_prompt
 from spae.incontext.text import WordText
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         language_model = open_language_model(flags.llm, name=flags.llm_name)
         answer = ask(WordText(model.vocabulary), language_model, flags.question, asked, examples)
         if flags.redraw:
-            pixels = (model.decode(asked)[0].permute(1, 2, 0) * 255).round().byte().numpy()
-            publish(flags.redraw, encode_png(pixels))
+            (pixels,) = decode_in_batches(model, asked, 1)
+            publish(flags.redraw, encode_png(pixels[0]))
     except (ValueError, OSError, ImportError) as error:  # fsspec wants a package for some stores
         logger.error("%s", printable(str(error)))
         return 2
@@ -79,7 +79,7 @@ def encode_picture(model: SPAE, place: str, layers: int) -> TokenPyramid:
     except (ValueError, OSError) as error:
         raise ValueError(f"{place}: {error}") from error
     with torch.inference_mode():
-        return model.encode(channels_first(pixels[None])).prefix(layers)
+        return model.encode(channels_first(pixels[None]), layers)
 
 
 def ask(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jobs.one_picture import load_model, model_names, printable, read_picture
 from spae.data.media import encode_png
 from spae.data.publishing import publish
-from spae.evaluation.pictures import channels_first
+from spae.evaluation.pictures import channels_first, decode_in_batches
 from spae.pyramid import check_layers
 
 EPILOG = """example: spae encode photo.png --output rebuilt.png
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if flags.json:
                 _write(json.dumps({"picture": place, "error": str(error)}))
             continue
-        pyramid = model.encode(channels_first(pixels[None])).prefix(layers)
-        rebuilt.append((model.decode(pyramid)[0].permute(1, 2, 0) * 255).round().byte().numpy())
+        pyramid = model.encode(channels_first(pixels[None]), layers)
+        rebuilt += [part[0] for part in decode_in_batches(model, pyramid, 1)]
         ids = [layer[0].tolist() for layer in pyramid.layers]
         words = [[[model.vocabulary.word_list[number] for number in row] for row in layer] for layer in ids]
         _write(json.dumps({"picture": place, "words": words, "ids": ids}) if flags.json else as_text(place, words))

@@ -1,22 +1,22 @@
 """Making files of drawn pictures: draw words, decode them, judge what they show, publish rows and a picture of them."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from jobs.episodes.asking import PromptModel
 from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_measures
 from jobs.episodes.pictures import SplitPictures
 from jobs.retries import persistently
+from spae.data.media import encode_png
 from spae.data.publishing import publish
 from spae.evaluation.pictures import channels_first, decode_in_batches
-from spae.incontext.drawing import Drawing, DrawingEpisode, DrawingQuery, DrawingTask, WordDrawer
+from spae.incontext.drawing import Drawing, DrawingEpisode, DrawingTask, WordDrawer
 from spae.incontext.episodes import EpisodeRow, write_episodes
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
@@ -38,9 +38,12 @@ class PictureJudge:
     """
 
     def __init__(self, pictures: SplitPictures, names: Mapping[str, str]) -> None:
-        keys = [key for key in pictures.keys if key in names][:_JUDGING_PICTURES]
-        self._names = [names[key] for key in keys]
-        self._features = _features(pictures.read(keys))
+        self._keys = [key for key in pictures.keys if key in names][:_JUDGING_PICTURES]
+        self._names, self._pictures = [names[key] for key in self._keys], pictures
+
+    @cached_property
+    def _features(self) -> torch.Tensor:
+        return _features(self._pictures.read(self._keys))
 
     def __call__(self, pixels: Pixels) -> list[str]:
         """A name for each of uint8 (n, H, W, 3)."""
@@ -96,8 +99,9 @@ class DrawingJob:
                 row = self._row(file.setting, episode, place, drawing)
                 if (picture := pictures[place]) is not None:
                     nearest = _nearest(picture, [one for one in examples if one is not None])
-                    row |= self._judged(drawing, episode.queries[place], picture, nearest, targets[place])
-                    row["measures"]["copied"] = _copied(drawing, episode, place)
+                    (name,) = self.judge(picture[None])
+                    row |= {"parsed": name, "score": float(name == row["target"]), "png": encode_png(picture)}
+                    row["measures"] |= _measures(drawing, episode, place, (picture, nearest, targets[place]))
                     shown = [targets[place], picture, nearest]
                     sheet.append(np.concatenate([one for one in shown if one is not None], 1))
                 rows.append(EpisodeRow(**row))
@@ -105,7 +109,7 @@ class DrawingJob:
         footer = {**self.run.footer, "llm_revision": revision, "episodes": len(file)}
         if sheet:
             url = self.run.url(file).removesuffix(".parquet") + ".png"
-            persistently("publishing pictures", lambda: publish(url, _png(np.concatenate(sheet))))
+            persistently("publishing pictures", lambda: publish(url, encode_png(np.concatenate(sheet))))
         persistently("publishing episodes", lambda: write_episodes(self.run.url(file), rows, footer))
         return rows
 
@@ -166,19 +170,6 @@ class DrawingJob:
             "measures": {"invalid": share, "foreign": float(drawing.foreign)},
         }
 
-    def _judged(
-        self, drawing: Drawing, query: DrawingQuery, picture: Pixels, nearest: Pixels, target: Pixels | None
-    ) -> dict[str, Any]:
-        """What a whole drawing adds to its row."""
-        (name,) = self.judge(picture[None])
-        measures = {"invalid": drawing.invalid / drawing.segments, "foreign": float(drawing.foreign)}
-        measures["nearest_example"] = _difference(picture, nearest)
-        if target is not None and query.ids is not None:
-            measures["psnr"] = float(20 * np.log10(255 / max(_difference(picture, target), 1e-3)))
-            drawn = np.array(drawing.ids[len(query.known) :]) == np.array(query.ids[len(query.known) :])
-            measures["right_words"] = float(drawn.mean())
-        return {"parsed": name, "score": float(name == query.target), "png": _png(picture), "measures": measures}
-
     def _pictures(self, rows: Sequence[Sequence[int] | None]) -> list[Pixels | None]:
         """uint8 (H, W, 3) of words; None where there are none."""
         there = [list(row) for row in rows if row is not None]
@@ -198,14 +189,16 @@ def _nearest(picture: Pixels, examples: Sequence[Pixels]) -> Pixels:
     return min(examples, key=lambda example: _difference(picture, example))
 
 
-def _copied(drawing: Drawing, episode: DrawingEpisode, place: int) -> float:
-    """The largest share of the drawn words that stand at the same places in one example."""
-    known = len(episode.queries[place].known)
+def _measures(
+    drawing: Drawing, episode: DrawingEpisode, place: int, pictures: tuple[Pixels, Pixels, Pixels | None]
+) -> dict[str, float]:
+    """What is measured of a whole drawing: of its picture, the nearest example's, and the target's if there is one."""
+    (picture, nearest, target), query = pictures, episode.queries[place]
+    known = len(query.known)
     drawn = np.array(drawing.ids[known:])
-    return max(float(np.mean(drawn == np.array(example.ids[known:]))) for example in episode.examples)
-
-
-def _png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    equal = [float(np.mean(drawn == np.array(example.ids[known:]))) for example in episode.examples]
+    measures = {"nearest_example": _difference(picture, nearest), "copied": max(equal)}
+    if target is not None and query.ids is not None:
+        measures["psnr"] = float(20 * np.log10(255 / max(_difference(picture, target), 1e-3)))
+        measures["right_words"] = float(np.mean(drawn == np.array(query.ids[known:])))
+    return measures

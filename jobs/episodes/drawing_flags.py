@@ -15,7 +15,7 @@ from jobs.episodes.task_flags import TaskFlags, class_names
 from jobs.episodes.words import SplitWords
 from jobs.paths import place
 from spae.data.records import load_index
-from spae.evaluation.pictures import encode_in_batches
+from spae.evaluation.pictures import encode_in_batches, read_pictures
 from spae.incontext.drawing import ClassDrawing, Decoding, Denoising, DrawingTask, Sampling, WordDrawer
 from spae.incontext.tasks import DRAWING_TASKS
 from spae.incontext.text import WordText
@@ -24,6 +24,10 @@ from spae.pyramid import check_layers
 
 _KEPT_LAYERS = 3
 """First layers in whose words denoising puts no noise: they name what is seen."""
+
+
+_AT_ONCE = 256
+"""Pictures in memory where only what they show is wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,7 @@ def drawing_job(flags: DrawingFlags, model: SPAE, footer: Mapping[str, Any]) -> 
         seed=flags.seed,
         model=model,
         layers=layers,
-        judge=PictureJudge(opened.support, _shown(opened.words, opened.class_names)),
+        judge=PictureJudge(opened.support, _shown(opened.support, opened.class_names)),
         scored=opened.scored,
         names=opened.shown,
         encode=opened.encode,
@@ -122,12 +126,13 @@ def _open(flags: DrawingFlags, model: SPAE) -> _Opened:
     def encode(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
         return encode_in_batches(model, pixels, flags.batch, layers).flatten().numpy().astype(np.int32)
 
+    scored = SplitPictures(shards, (height, width))
     return _Opened(
         support=SplitPictures(support, (height, width)),
         words=SplitWords(model, support, layers, flags.batch, flags.support_tokens),
         class_names=class_names(support, flags.classes),
-        scored=SplitPictures(shards, (height, width)),
-        shown=_shown(SplitWords(model, shards, 1, flags.batch, flags.tokens), class_names(shards, flags.classes)),
+        scored=scored,
+        shown=_shown(scored, class_names(shards, flags.classes)),
         encode=encode,
         provenance={"shards_sha256": load_index(shards).sha256, "support_shards_sha256": load_index(support).sha256},
     )
@@ -154,7 +159,11 @@ def _sizes(model: SPAE, layers: int) -> tuple[int, ...]:
     return tuple(math.prod(grid) for grid in model.config.grids[:layers])
 
 
-def _shown(words: SplitWords, names: Mapping[int, str]) -> dict[str, str]:
-    """What each picture shows, by its key."""
-    pairs = zip(words.keys, words.labels.tolist(), strict=True)
-    return {key: names[label] for key, label in pairs if label in names}
+def _shown(pictures: SplitPictures, names: Mapping[int, str]) -> dict[str, str]:
+    """What each picture of a split that can be decoded shows, by its key; no word is searched for it."""
+    shown = dict[str, str]()
+    for shard in load_index(pictures.shards).shards:
+        for part in read_pictures(shard, pictures.size, _AT_ONCE):
+            labels = zip(part.keys, part.labels, strict=True)
+            shown |= {key: names[label] for key, label in labels if label is not None and label in names}
+    return shown

@@ -32,7 +32,7 @@ class SplitPictures:
     """
 
     def __init__(self, shards: str, size: tuple[int, int]) -> None:
-        self.size = size
+        self.shards, self.size = shards, size
         self._ranges = {key: place for shard in load_index(shards).shards for key, place in _ranges(shard.url)}
 
     @property

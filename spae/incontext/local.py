@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
 from spae.incontext.generation import Allowed, AllowedTexts, AllowedWords, GrowingAnswer, WordTokens
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, context_overrun
@@ -21,12 +21,10 @@ from spae.incontext.weights import context_tokens, open_tokenizer, open_weights,
 
 _BRANCH_TOKENS = 512
 """Tokens behind a stem that are read at once, where the stem is no longer: each is weighed against each, in vain."""
-_CELLS = 131_072
-"""Rows times columns of trees that grow side by side: each row passes over the columns of all."""
-_COLUMNS_A_ROW = 1_024
-"""Of trees that grow side by side, on the mean: longer ones grow faster apart, since every step copies the keys of all
-columns once more for the mask (SmolLM2, CPU seconds a step: 2 rows of 7,500 tokens side by side .53, one by one .28; 10
-rows of 1,300 .74 and .69; 19 rows of 340 .49 and 1.15)."""
+_CELLS = 262_144
+"""Rows times columns of trees that grow side by side, where each row passes over the columns of all (SmolLM2, CPU,
+seconds a step side by side and one by one: 10 rows of 1,300 tokens .24 and .66; on a busy machine 16 of 1,000 1.7 and
+7.3, 32 of 500 9.5 and 11)."""
 
 
 class TransformersModel:
@@ -193,7 +191,7 @@ class TransformersModel:
             takes = stem + sum(len(rows[number]) - stem + most_tokens for number in group)
             tokens, count = tokens + takes, count + len(group)
             alone = longest > self._tree_tokens
-            large = tokens > self.token_budget or tokens * count > _CELLS or tokens > _COLUMNS_A_ROW * count
+            large = tokens > self.token_budget or tokens * count > _CELLS
             if pack and (full or alone or large):
                 yield pack
                 pack, tokens, count = [], takes, len(group)
@@ -204,7 +202,7 @@ class TransformersModel:
 
     def _grow(self, trees: Sequence[TokenTree], answers: Sequence[GrowingAnswer]) -> None:
         """Let the answers to the rows of trees grow until all are over."""
-        read: list[tuple[Tensor, DynamicCache]] = []
+        read: list[tuple[Tensor, Cache]] = []
         for tree in trees:
             ends = sorted({path[-1] for path in tree.paths})
             logits, cache = self._reader.read(tree, ends)

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from spae.incontext.tree_attention import GrowingLayer, attend_in_groups
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +88,18 @@ class TreeReader:
     """
 
     def __init__(self, model: Any) -> None:
+        attend_in_groups(model)
         self.model = model
 
     @torch.inference_mode()
-    def read(self, tree: TokenTree, columns: Sequence[int]) -> tuple[Tensor, DynamicCache]:
+    def read(self, tree: TokenTree, columns: Sequence[int]) -> tuple[Tensor, Cache]:
         """Logits float32 (len(columns), words) behind the given columns, ascending, and the cache of all."""
         in_stem = [column for column in columns if column < tree.stem]
         in_branches = [column - tree.stem for column in columns if column >= tree.stem]
-        cache = DynamicCache() if len(tree.rows) > 1 else DynamicCache(config=self.model.config)
+        cache = Cache(layer_class_to_replicate=GrowingLayer)
+        if len(tree.rows) == 1:
+            layers = DynamicCache(config=self.model.config).layers
+            cache = Cache([GrowingLayer() if type(layer) is DynamicLayer else layer for layer in layers])
         parts = []
         if tree.stem:
             parts.append(self._forward(tree.tokens[: tree.stem], tree.positions[: tree.stem], None, cache, in_stem))
@@ -104,7 +110,7 @@ class TreeReader:
 
     @torch.inference_mode()
     def _forward(
-        self, tokens: list[int], positions: list[int], visible: Tensor | None, cache: DynamicCache, keep: list[int]
+        self, tokens: list[int], positions: list[int], visible: Tensor | None, cache: Cache, keep: list[int]
     ) -> Tensor:
         """Logits behind the tokens at `keep`; `visible` bool (tokens, columns), None where each sees all before it."""
         device = self.model.device
@@ -133,7 +139,7 @@ class Branches:
         caches: what it made of them.
     """
 
-    def __init__(self, reader: TreeReader, trees: Sequence[TokenTree], caches: Sequence[DynamicCache]) -> None:
+    def __init__(self, reader: TreeReader, trees: Sequence[TokenTree], caches: Sequence[Cache]) -> None:
         self.reader = reader
         self.cache = caches[0] if len(caches) == 1 else _side_by_side(caches)
         self.visible = torch.block_diag(*(tree.visible().to(torch.uint8) for tree in trees)).bool()
@@ -152,12 +158,12 @@ class Branches:
         return self.reader._forward(list(tokens), positions, mask, self.cache, list(range(len(rows))))
 
 
-def _side_by_side(caches: Sequence[DynamicCache]) -> DynamicCache:
+def _side_by_side(caches: Sequence[Cache]) -> Cache:
     """One cache of all columns."""
-    layers = zip(*(cache.layers for cache in caches), strict=True)
-    return DynamicCache(
-        [(torch.cat([one.keys for one in parts], 2), torch.cat([one.values for one in parts], 2)) for parts in layers]
-    )
+    whole = Cache(layer_class_to_replicate=GrowingLayer)
+    for number, parts in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
+        whole.update(torch.cat([one.keys for one in parts], 2), torch.cat([one.values for one in parts], 2), number)
+    return whole
 
 
 def tree_tokens(reader: TreeReader, context_tokens: int) -> int:

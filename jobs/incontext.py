@@ -44,8 +44,8 @@ class IncontextFlags(DrawingFlags):
     """Which pictures are asked about, of which language model."""
 
     llm: str
-    """http(s)://HOST/v1, a local folder, a hub id, or FILE.gguf; without one nearest-context (the words' floor),
-    raw-pixels or k-means-words (that of the pictures)."""
+    """http(s)://HOST/v1, a local folder, a hub id, or FILE.gguf; without one nearest-context or majority-context (the
+    words' floors), raw-pixels or k-means-words (those of the pictures)."""
     llm_name: str | None = None
     """Model that an endpoint shall run."""
     closed: bool = False

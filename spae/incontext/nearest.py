@@ -1,6 +1,7 @@
-"""A reference without weights: the output of the example whose input resembles the query's most, from text alone.
+"""References without weights, from text alone: the output of the example whose input resembles the query's most, or
+what most examples have.
 
-It reads prompts of the forms that the tasks write, an example a block:
+They read prompts of the forms that the tasks write, an example a block:
 
     ###                     C: seven two seven
     Input: seven two seven  Q: What is this?
@@ -15,9 +16,10 @@ or, where there is no question, `Q: seven two seven` and `A: dax`. A question is
 import math
 import re
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from spae.incontext.language_model import Answer, AnswerLimits, Prompt, cut
 
@@ -75,9 +77,11 @@ class NearestContext:
                 raise ValueError("no example's output is one of the allowed texts")
         except ValueError as error:
             return Answer("", tokens, 0, time.perf_counter() - started, str(error))
-        nearest = max(known, key=lambda example: _cosine(example.input, query))  # the first of several
-        output = cut(nearest.output, limits.stop)
+        output = cut(self._output(known, query), limits.stop)
         return Answer(output, tokens, self.count_tokens(output), time.perf_counter() - started)
+
+    def _output(self, examples: Sequence[_Example], query: Mapping[str, float]) -> str:
+        return max(examples, key=lambda example: _cosine(example.input, query)).output  # the first of several
 
     def _shares(self, text: str, continuations: Sequence[str]) -> list[float]:
         examples, query = _read(text)
@@ -88,6 +92,25 @@ class NearestContext:
         most = max(scores, default=0.0)
         total = most + math.log(sum(math.exp(score - most) for score in scores)) if scores else 0.0
         return [score - total for score in scores]
+
+
+class MajorityContext(NearestContext):
+    """Answers with the word that most examples' outputs have at each place, ties to the first; the query is not read.
+
+    Where examples are damaged pictures of one and the same, this mends them. `log_likelihoods` are nearest-context's.
+    """
+
+    name = "majority-context"
+    revision = "most frequent word at each place"
+
+    def _output(self, examples: Sequence[_Example], query: Mapping[str, float]) -> str:
+        places = zip_longest(*(example.output.split() for example in examples))
+        counts = [Counter(word for word in place if word is not None) for place in places]
+        return " ".join(count.most_common(1)[0][0] for count in counts)
+
+
+WITHOUT_WEIGHTS = {reference.name: reference for reference in (NearestContext, MajorityContext)}
+"""References by name."""
 
 
 def _read(text: str) -> tuple[list[_Example], dict[str, float]]:
@@ -111,5 +134,5 @@ def _weights(text: str) -> dict[str, float]:
     return {word: weight / length for word, weight in weights.items()}
 
 
-def _cosine(one: dict[str, float], other: dict[str, float]) -> float:
+def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum(weight * other.get(word, 0.0) for word, weight in one.items())

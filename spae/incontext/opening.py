@@ -1,4 +1,4 @@
-"""A language model by its place: an address, a folder, a hub id, a file, or the reference without weights.
+"""A language model by its place: an address, a folder, a hub id, a file, or a reference without weights.
 
 What it is called and how it counts tokens is known without opening its weights.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spae.incontext.language_model import LanguageModel, TokenCounter
-from spae.incontext.nearest import NearestContext
+from spae.incontext.nearest import WITHOUT_WEIGHTS
 
 if TYPE_CHECKING:
     from spae.incontext.endpoint import EndpointSettings
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SCHEMES = ("http://", "https://")
 _FORMS = (
-    "allowed are nearest-context, http(s)://HOST/v1 with the model's name, a local folder or hub id of transformers, "
-    "a local FILE.gguf, and an installed package that ships one"
+    "allowed are nearest-context, majority-context, http(s)://HOST/v1 with the model's name, a local folder or hub id "
+    "of transformers, a local FILE.gguf, and an installed package that ships one"
 )
 
 
@@ -33,7 +33,7 @@ def open_language_model(
     """The model at a place.
 
     Args:
-        place: nearest-context, http(s)://HOST/v1, a local folder, a hub id, or a local .gguf file.
+        place: nearest-context, majority-context, http(s)://HOST/v1, a local folder, a hub id, or a local .gguf file.
         name: as the server calls the model, or as a local model shall be called.
         device: of torch, for a local model.
         dtype: of its weights; by default float32 on a CPU and their own elsewhere.
@@ -55,7 +55,7 @@ def open_language_model(
 
 def has_weights(place: str) -> bool:
     """Whether what stands there is opened on this machine; ValueError where it can be no language model."""
-    if place == NearestContext.name or place.startswith(_SCHEMES):
+    if place in WITHOUT_WEIGHTS or place.startswith(_SCHEMES):
         return False
     if not Path(place).exists() and (place.endswith(".gguf") or not _HUB_ID.fullmatch(place)):
         raise ValueError(f"there is no language model at {place!r}; {_FORMS}")
@@ -68,7 +68,8 @@ def identify_language_model(place: str, *, name: str | None = None) -> tuple[str
     ValueError as in `open_language_model`.
     """
     if not has_weights(place):
-        return _open_light(place, name, None).name, "" if place.startswith(_SCHEMES) else NearestContext.revision
+        model = _open_light(place, name, None)
+        return model.name, model.revision if place in WITHOUT_WEIGHTS else ""
     from spae.incontext.weights import weights_revision  # as above
 
     return name or Path(place).name, weights_revision(place)
@@ -86,8 +87,8 @@ def open_token_counter(
 
 
 def _open_light(place: str, name: str | None, settings: "EndpointSettings | None") -> LanguageModel:
-    if place == NearestContext.name:
-        return NearestContext()
+    if place in WITHOUT_WEIGHTS:
+        return WITHOUT_WEIGHTS[place]()
     if not name:
         raise ValueError(f"a server may run several models; say which of {place}'s by its name (--llm-name)")
     try:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from spae.incontext import AnswerLimits, NearestContext, Prompt
+from spae.incontext import AnswerLimits, NearestContext, Prompt, identify_language_model, open_language_model
 
 LIMITS = AnswerLimits(most_tokens=5)
 PREAMBLE = "For each of the following input output pairs, output is one of ['dax', 'wug']\n"
@@ -64,3 +64,11 @@ def test_other_prompts_are_errors(text):
     assert "another form" in answer.error
     with pytest.raises(ValueError, match="another form"):
         model.log_likelihoods([Prompt("", text)], [["x"]])
+
+
+def test_the_majority_mends_what_few_examples_have_wrong():
+    told = ["one two three", "one nine three four", "seven two three"]
+    model = open_language_model("majority-context")
+    asked = prompt("zero", *((words, words) for words in told))
+    assert [answer.text for answer in model.answer([asked], LIMITS)] == ["one two three four"]
+    assert identify_language_model("majority-context") == (model.name, model.revision)

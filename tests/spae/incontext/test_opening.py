@@ -33,7 +33,7 @@ def test_every_place_opens_its_kind(tmp_path):
 
 @pytest.mark.parametrize("place", ["", "no such place", "missing.gguf", "ftp://host/v1", "a/b/c", "../x"])
 def test_an_unknown_place_names_the_allowed_forms(place):
-    with pytest.raises(ValueError, match=r"nearest-context, http\(s\)://HOST/v1 .* FILE\.gguf"):
+    with pytest.raises(ValueError, match=r"nearest-context, majority-context, http\(s\)://HOST/v1 .* FILE\.gguf"):
         open_language_model(place)
 
 

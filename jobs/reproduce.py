@@ -10,6 +10,7 @@ writes them, so that the same command continues and tables share them. All flags
 tab2, tab4 and fig4 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on.
 """
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -44,6 +45,8 @@ class ReproduceFlags:
     """Another task than the paper's, such as few-shot-made-up on shards."""
     data: str | None = None
     """Folder of released files and their pictures, instead of --shards and --support-shards."""
+    baselines: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Other models to compare with, as name and folder: --baselines VQ runs/rows/vq LQAE runs/rows/lqae."""
     dry_run: bool = False
     """Print what would be asked, with estimates, and ask nothing."""
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags, others = tyro.cli(ReproduceFlags, args=arguments, description=__doc__, return_unknown_args=True)
         output = place("--output", flags.output)
         runs = REPRODUCTIONS[flags.table].runs(
-            Inputs(layers=flags.layers, task=flags.task, released=flags.data is not None)
+            Inputs(layers=flags.layers, task=flags.task, released=flags.data is not None, baselines=flags.baselines)
         )
     except ValueError as error:
         logger.error("%s", error)
@@ -102,7 +105,8 @@ def _measure(run: Run, output: str, handed: Sequence[str], dry_run: bool) -> Mea
     if not dry_run:
         delete(document)  # of another table, which would stand for this one where the command leaves none
     settings = ("--settings", *run.settings) if run.settings else ()
-    arguments = [*run.flags, *settings, "--output", document if run.output_is_document else folder, *handed]
+    output_flags = ("--output", document if run.output_is_document else folder)
+    arguments = [*run.flags, *settings, *output_flags, *handed, *run.overriding]
     logger.info("python -m %s %s", run.module, shlex.join(arguments))
     said.addHandler(errors)
     try:
@@ -119,7 +123,7 @@ def _write(name: str, output: str, measured: Sequence[Measured]) -> None:
     reproduction = REPRODUCTIONS[name]
     cells = [cell for one in measured for cell in reproduction.cells(one.run, one.document, one.reason)]
     here = next((reproduction.here(one.document) for one in measured if one.document is not None), {})
-    picture = reproduction.picture(cells)
+    picture = reproduction.picture(cells, output)
     if picture:
         publish(join(output, f"{name}.png"), picture)
     text = as_markdown(reproduction, cells, here, f"{name}.png" if picture else None)

@@ -276,6 +276,21 @@ def histogram_figure(panels: Mapping[str, Tensor], columns: int = 2) -> Figure:
     return figure
 
 
+def pictures_figure(panels: Mapping[str, NDArray[np.uint8]], columns: int = 4) -> Figure:
+    """Pictures uint8 (H, W, 3) of any size side by side, each below its title."""
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in panels.values())
+    figure = _figure(2.4 * columns, (2.4 * tallest + 0.4) * rows)
+    for number, (title, picture) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(title, fontsize=7, color=INK)
+        axes.set_axis_off()
+    figure.tight_layout()
+    return figure
+
+
 def png_bytes(figure: Figure, dpi: int = DPI) -> bytes:
     """A figure as a PNG file."""
     sink = io.BytesIO()

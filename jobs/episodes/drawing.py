@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.episodes.asking import PromptModel
-from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_measures
+from jobs.episodes.files import EpisodeFile, EpisodesRun, sheet_url, stored_measures
 from jobs.episodes.pictures import SplitPictures
 from jobs.retries import persistently
 from spae.data.media import encode_png
@@ -18,6 +18,7 @@ from spae.data.publishing import publish
 from spae.evaluation.pictures import channels_first, decode_in_batches
 from spae.incontext.drawing import Drawing, DrawingEpisode, DrawingTask, WordDrawer
 from spae.incontext.episodes import EpisodeRow, write_episodes
+from spae.incontext.summary import summarise_measure
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid
 
@@ -94,6 +95,7 @@ class DrawingJob:
             drawings = self.drawer.draw(episode.requests, answerer)
             pictures = self._pictures([drawing.ids if not drawing.error else None for drawing in drawings])
             targets = self._pictures([query.ids for query in episode.queries])
+            given = self._pictures([query.given for query in episode.queries])
             examples = self._pictures([example.ids for example in episode.examples])
             for place, drawing in enumerate(drawings):
                 row = self._row(file.setting, episode, place, drawing)
@@ -102,24 +104,28 @@ class DrawingJob:
                     (name,) = self.judge(picture[None])
                     row |= {"parsed": name, "score": float(name == row["target"]), "png": encode_png(picture)}
                     row["measures"] |= _measures(drawing, episode, place, (picture, nearest, targets[place]))
-                    shown = [targets[place], picture, nearest]
+                    shown = [given[place], targets[place], picture, nearest]
                     sheet.append(np.concatenate([one for one in shown if one is not None], 1))
                 rows.append(EpisodeRow(**row))
         revision = self.run.footer.get("llm_revision") or answerer.revision
         footer = {**self.run.footer, "llm_revision": revision, "episodes": len(file)}
         if sheet:
-            url = self.run.url(file).removesuffix(".parquet") + ".png"
+            url = sheet_url(self.run.url(file))
             persistently("publishing pictures", lambda: publish(url, encode_png(np.concatenate(sheet))))
         persistently("publishing episodes", lambda: write_episodes(self.run.url(file), rows, footer))
         return rows
 
     def corpus_scores(self, setting: str, episodes: int) -> dict[str, float]:
-        """The mean of each measure over all drawings that have it."""
-        values: dict[str, list[float]] = {}
-        for measures in stored_measures(self.run.output, self.run.task, setting, episodes):
+        """The mean of each measure over all drawings that have it, its interval's ends as `_low` and `_high`."""
+        values: dict[str, list[tuple[int, float]]] = {}
+        for episode, measures in stored_measures(self.run.output, self.run.task, setting, episodes):
             for name, value in measures.items():
-                values.setdefault(name, []).append(value)
-        return {name: float(np.mean(some)) for name, some in values.items()}
+                values.setdefault(name, []).append((episode, value))
+        scores: dict[str, float] = {}
+        for name, some in values.items():
+            made = summarise_measure(some)
+            scores |= {name: made.mean, f"{name}_low": made.low, f"{name}_high": made.high}
+        return scores
 
     def ceiling(self) -> dict[str, float]:
         """How often the judge is right of real pictures that nobody drew, and of what their words rebuild."""

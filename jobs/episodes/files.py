@@ -86,6 +86,11 @@ class EpisodesRun:
         return int(footer["episodes"]) >= len(file)
 
 
+def sheet_url(url: str) -> str:
+    """Of the picture of a file's drawings, which stands beside it."""
+    return url.removesuffix(".parquet") + ".png"
+
+
 def stored_scores(output: str, task: str, setting: str, episodes: int) -> Iterator[ScoredQuery]:
     """The first episodes of a setting as they stand on disk, one file in memory at a time."""
     for url in _stored(output, task, setting):
@@ -98,11 +103,11 @@ def stored_answers(output: str, task: str, setting: str, episodes: int) -> Itera
         yield from ((row.parsed, row.target) for row in read_episodes(url)[0] if row.episode < episodes)
 
 
-def stored_measures(output: str, task: str, setting: str, episodes: int) -> Iterator[Mapping[str, float]]:
-    """Of the same, where they are drawings, what was measured of those that became whole."""
+def stored_measures(output: str, task: str, setting: str, episodes: int) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Of the same, where they are drawings, the episode and what was measured of each that became whole."""
     for url in _stored(output, task, setting):
         rows = (row for row in read_measures(url) if row["episode"] < episodes and row["error"] is None)
-        yield from (dict(row["measures"]) for row in rows)
+        yield from ((row["episode"], dict(row["measures"])) for row in rows)
 
 
 def _stored(output: str, task: str, setting: str) -> list[str]:

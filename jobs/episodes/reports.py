@@ -53,7 +53,7 @@ class SettingReport:
         yield (
             f"{self.setting:44} {100 * summary.mean:5.1f}% [{100 * summary.low:5.1f}%, {100 * summary.high:5.1f}%]  "
             + ("" if self.chance is None else f"chance {100 * self.chance:4.1f}%  ")
-            + "".join(f"{name} {value:.4f}  " for name, value in self.corpus.items())
+            + "".join(_measured(name, self.corpus) for name in self.corpus if not name.endswith(("_low", "_high")))
             + f"n {summary.queries}"
         )
         for name, one in self.paired.items():
@@ -64,6 +64,11 @@ class SettingReport:
             yield f"  minus {name}: {100 * one.mean:+.1f} points {interval}  n {one.queries}"
         if self.published:
             yield f"  {PUBLISHED}: " + ", ".join(f"{name} {percent:g}%" for name, percent in self.published.items())
+
+
+def _measured(name: str, scores: Mapping[str, float]) -> str:
+    ends = [scores[name + end] for end in ("_low", "_high") if name + end in scores]
+    return f"{name} {scores[name]:.4f}" + (f" [{ends[0]:.4f}, {ends[1]:.4f}]  " if ends else "  ")
 
 
 def report_setting(

@@ -56,6 +56,7 @@ class Run:
         document: in this folder, that it leaves.
         flags: beside the folder, the settings and those that are handed on.
         settings: columns; none where the command has no such flag.
+        overriding: flags that stand in for those that are handed on.
         output_is_document: whether its --output is the document, and not the folder.
     """
 
@@ -66,6 +67,7 @@ class Run:
     flags: tuple[str, ...]
     settings: tuple[str, ...]
     output_is_document: bool = False
+    overriding: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +78,13 @@ class Inputs:
         layers: none for those that the paper tells of.
         task: to measure another than the paper's, on pictures of one's own.
         released: whether there are files that others released, instead of shards.
+        baselines: folders of other models to compare with, by name.
     """
 
     layers: tuple[int, ...] = ()
     task: str | None = None
     released: bool = False
+    baselines: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reproduction(Protocol):
@@ -111,5 +115,5 @@ class Reproduction(Protocol):
     def here(self, document: Document) -> Mapping[str, str]:
         """How a run measured, by the paper's aspects."""
 
-    def picture(self, cells: Sequence[Cell]) -> bytes | None:
-        """A PNG, where it is a figure."""
+    def picture(self, cells: Sequence[Cell], output: str) -> bytes | None:
+        """A PNG, where it is a figure, of the cells or of what the runs left in the output."""

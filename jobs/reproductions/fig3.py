@@ -14,7 +14,7 @@ from spae.incontext.published import FIGURE_3, FIGURE_3_SETTINGS
 class LayersFigure(UnderstandingTable):
     """The table with a picture of it."""
 
-    def picture(self, cells: Sequence[Cell]) -> bytes:
+    def picture(self, cells: Sequence[Cell], output: str) -> bytes:
         """A panel for each setting."""
         measured: dict[str, list[MeasuredPoint]] = {setting: [] for setting in self.settings}
         for cell in cells:

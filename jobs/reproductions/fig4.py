@@ -61,7 +61,7 @@ class UsageFigure:
             "tokenizer": f"{protocol['model']}, {protocol['model_fingerprint'][:12]}",
         }
 
-    def picture(self, cells: Sequence[Cell]) -> bytes | None:
+    def picture(self, cells: Sequence[Cell], output: str) -> bytes | None:
         """None: the run draws it."""
         return None
 

@@ -29,7 +29,8 @@ def as_markdown(reproduction: Reproduction, cells: Sequence[Cell], here: Mapping
         parts.append(f"![{reproduction.title}]({picture})")
     for layers in dict.fromkeys(cell.layers for cell in cells):
         row = [cell for cell in cells if cell.layers == layers]
-        parts += [f"## {layers} layer{'s' if layers > 1 else ''}", _row_table(row, reproduction.unit)]
+        parts += [f"## {layers} layer{'s' if layers > 1 else ''}"] if layers else []
+        parts.append(_row_table(row, reproduction.unit))
     return "\n\n".join(parts) + "\n"
 
 

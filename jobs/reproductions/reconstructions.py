@@ -73,7 +73,7 @@ class ReconstructionTable:
             "reference": protocol["judged"],
         }
 
-    def picture(self, cells: Sequence[Cell]) -> bytes | None:
+    def picture(self, cells: Sequence[Cell], output: str) -> bytes | None:
         """None: a table."""
         return None
 

@@ -113,6 +113,6 @@ class UnderstandingTable:
             "answers": "one of the names" if protocol.get("closed") else "greedy free text",
         }
 
-    def picture(self, cells: Sequence[Cell]) -> bytes | None:
+    def picture(self, cells: Sequence[Cell], output: str) -> bytes | None:
         """None: a table."""
         return None

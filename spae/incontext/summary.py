@@ -37,6 +37,14 @@ def summarise(rows: Iterable[ScoredQuery]) -> ScoreSummary:
     return ScoreSummary(made.queries, made.episodes, made.errors, made.mean, max(0.0, made.low), min(1.0, made.high))
 
 
+def summarise_measure(values: Iterable[tuple[int, float]]) -> ScoreSummary:
+    """The mean of (episode, value) on any scale, with its interval; ValueError for none."""
+    made = _clustered((episode, value, False) for episode, value in values)
+    if made is None:
+        raise ValueError("no values to summarise")
+    return made
+
+
 def paired_difference(one: Iterable[ScoredQuery], other: Iterable[ScoredQuery]) -> ScoreSummary:
     """The mean of one's scores minus the other's on the queries that both were asked, clustered by episode.
 

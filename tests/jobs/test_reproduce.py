@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jobs import incontext, reproduce
+from jobs.reproductions import REPRODUCTIONS
 from spae.incontext.prompts import SETTINGS
 from spae.incontext.published import TABLE_1
 from tests.jobs.test_incontext import pictures
@@ -117,7 +118,7 @@ def test_a_misspelt_table_or_flag_is_named(places, tmp_path, capsys, table, flag
     with pytest.raises(SystemExit, match="2"):
         run(table, tmp_path, *places, *flags)
     told = " ".join("".join(capsys.readouterr()).replace("│", " ").split())  # wrapped where the terminal ends
-    assert {"tab9": "none of tab1, tab2, tab3, tab4, fig3, fig4", "tab1": "--episodes"}[table] in told
+    assert {"tab9": f"none of {', '.join(REPRODUCTIONS)}", "tab1": "--episodes"}[table] in told
 
 
 def test_a_dry_run_asks_nothing(places, tmp_path, caplog):

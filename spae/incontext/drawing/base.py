@@ -25,6 +25,7 @@ class DrawingQuery:
         target: name of the class that it shall show.
         known: words of its first layers that need not be drawn.
         ids: words that are right, where there is such a picture.
+        given: words of the damaged picture, where one is to be mended.
     """
 
     key: str
@@ -32,6 +33,7 @@ class DrawingQuery:
     target: str
     known: tuple[int, ...] = ()
     ids: tuple[int, ...] | None = None
+    given: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

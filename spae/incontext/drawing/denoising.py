@@ -88,7 +88,14 @@ class Denoising:
             examples.append(DrawnExample(self.writer.write(condition), target))
         pictures = self.scored.read(asked)
         queries = tuple(
-            DrawingQuery(key, self.writer.write(before), self.label.get(key, ""), tuple(ids[: self.known]), tuple(ids))
+            DrawingQuery(
+                key=key,
+                condition=self.writer.write(before),
+                target=self.label.get(key, ""),
+                known=tuple(ids[: self.known]),
+                ids=tuple(ids),
+                given=tuple(before),
+            )
             for key, before, ids in zip(
                 asked, self._words(damage, pictures), self.encode(pictures).tolist(), strict=True
             )

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.episodes.asking import PromptModel
-from jobs.episodes.files import EpisodeFile, EpisodesRun, sheet_url, stored_measures
+from jobs.episodes.files import EpisodeFile, EpisodesRun, stored_measures
 from jobs.episodes.pictures import SplitPictures
 from jobs.retries import persistently
 from spae.data.media import encode_png
 from spae.data.publishing import publish
 from spae.evaluation.pictures import channels_first, decode_in_batches
 from spae.incontext.drawing import Drawing, DrawingEpisode, DrawingTask, WordDrawer
-from spae.incontext.episodes import EpisodeRow, write_episodes
+from spae.incontext.episodes import EpisodeRow, sheet_url, write_episodes
 from spae.incontext.summary import summarise_measure
 from spae.model import SPAE
 from spae.pyramid import TokenPyramid

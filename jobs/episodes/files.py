@@ -86,11 +86,6 @@ class EpisodesRun:
         return int(footer["episodes"]) >= len(file)
 
 
-def sheet_url(url: str) -> str:
-    """Of the picture of a file's drawings, which stands beside it."""
-    return url.removesuffix(".parquet") + ".png"
-
-
 def stored_scores(output: str, task: str, setting: str, episodes: int) -> Iterator[ScoredQuery]:
     """The first episodes of a setting as they stand on disk, one file in memory at a time."""
     for url in _stored(output, task, setting):

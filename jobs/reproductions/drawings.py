@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.episodes.files import sheet_url
 from jobs.reproductions.base import Cell, Document, Inputs, Run
 from jobs.reproductions.understanding import RETIRED
 from spae.data.media import decode_image
 from spae.data.publishing import join, read_bytes
 from spae.figures import pictures_figure, png_bytes
-from spae.incontext.episodes import episodes_url
+from spae.incontext.episodes import episodes_url, sheet_url
 
 JUDGED, RIGHT = "judged right, %", "PSNR to the picture asked for, dB"
 

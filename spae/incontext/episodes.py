@@ -160,6 +160,11 @@ def _opened(url: str) -> Iterator[tuple[pq.ParquetFile, dict[str, Any]]]:
         raise ValueError(f"{url} is no file of episodes ({error!r}); delete it and run the command again") from error
 
 
+def sheet_url(url: str) -> str:
+    """Of the picture of a file's drawings, which stands beside it."""
+    return url.removesuffix(".parquet") + ".png"
+
+
 def finished_files(output: str, task: str, setting: str) -> dict[int, str]:
     """URL of each file of episodes that stands there, by index."""
     folder = join(output, task, setting)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo demo-seeds demo-video incontext test test-slow bench bench-pipelines lint clean
+.PHONY: install demo demo-seeds demo-video incontext drawings test test-slow bench bench-pipelines lint clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ demo-video: $(STAMP)
 
 incontext: $(STAMP)
 	$(BIN)/python -m jobs.demo_incontext
+
+drawings: $(STAMP)
+	$(BIN)/python -m jobs.demo_drawings
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

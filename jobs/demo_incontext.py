@@ -17,16 +17,14 @@ from typing import Any
 
 import tyro
 
-from jobs.demos.digits import DIGITS, HELD_OUT, HELD_OUT_MODEL, LANGUAGE_MODEL
-from jobs.stages import Stage, run_stages
+from jobs.demos.asking import DemoRun, ask_demo
+from jobs.demos.digits import DIGITS, HELD_OUT, HELD_OUT_MODEL
 from spae.incontext.prompts import SETTINGS
 
 CELLS = tuple(f"{ways}-way-{shots}-shot" for ways in (2, 5) for shots in (1, 3, 5))
 CURVE = ("5-way-1-shot", "5-way-3-shot")
 """Settings that are asked of each number of layers, as in Fig. 3."""
 TABLE = "table.md"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,107 +44,76 @@ class DemoIncontextFlags:
     """First layers whose words are told; five words."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """Who reads which words: a run of `jobs.incontext`.
-
-    Attributes:
-        title: in the table.
-        folder: of its rows, below the output.
-        settings: columns, controls among them.
-        model: below the demo's folder.
-        task: what classes are called.
-        reader: the language model, or a reference.
-        layers: whose words are told; the flags' own by default.
-        more: further flags.
-    """
-
-    title: str
-    folder: str
-    settings: tuple[str, ...]
-    model: str = "model"
-    task: str = "few-shot-made-up"
-    reader: str = LANGUAGE_MODEL
-    layers: int | None = None
-    more: tuple[str, ...] = ()
-
-    def stage(self, flags: DemoIncontextFlags, output: Path) -> Stage:
-        """Its command."""
-        demo = Path(flags.demo)
-        own: tuple[str, ...] = ("--model", str(demo / self.model), "--llm", self.reader, "--task", self.task)
-        own += ("--shards", str(demo / "shards/test"), "--support-shards", str(demo / "shards/train"))
-        own += ("--layers", str(self.layers or flags.layers), "--episodes", str(flags.episodes))
-        own += ("--output", str(output / self.folder), "--settings", *self.settings, *self.more)
-        return Stage(self.folder, "jobs.incontext", own)
-
-
 def controlled(*controls: str) -> tuple[str, ...]:
     """The six cells with each control."""
     return tuple(f"{setting}+{control}" for control in controls for setting in CELLS)
 
 
 SIX_CELLS = (
-    Reader(title="words", folder="words", settings=(*CELLS, *controlled("permuted-labels", "shuffled-words"))),
-    Reader(title="words of the model without semantic loss", folder="unguided", settings=CELLS, model="baseline"),
+    DemoRun(title="words", folder="words", settings=(*CELLS, *controlled("permuted-labels", "shuffled-words"))),
+    DemoRun(title="words of the model without semantic loss", folder="unguided", settings=CELLS, model="baseline"),
 )
 
 
-def whole_table() -> tuple[Reader, ...]:
+def whole_table() -> tuple[DemoRun, ...]:
     """Every row of docs/incontext.md."""
     all_settings = tuple(SETTINGS)
     controls = ("permuted-labels", "shuffled-words", "random-table", "names-as-words")
     unseen = ("--classes", *(DIGITS[label] for label in HELD_OUT))
     two_ways = tuple(name for name, setting in SETTINGS.items() if setting.ways == len(HELD_OUT))
     return (
-        Reader(title="words", folder="words", settings=(*all_settings, *controlled(*controls))),
-        Reader(
+        DemoRun(title="words", folder="words", settings=(*all_settings, *controlled(*controls))),
+        DemoRun(
             title="words of the model without semantic loss",
             folder="unguided",
             settings=(*all_settings, *controlled("shuffled-words")),
             model="baseline",
         ),
-        Reader(title="real names: copying", folder="real", settings=CELLS, task="few-shot-real"),
-        Reader(title="names of other things", folder="other", settings=CELLS, task="few-shot-other"),
+        DemoRun(title="real names: copying", folder="real", settings=CELLS, task="few-shot-real"),
+        DemoRun(title="names of other things", folder="other", settings=CELLS, task="few-shot-other"),
         *(
-            Reader(title=f"reference: {name}", folder=name, settings=all_settings, reader=name)
+            DemoRun(title=f"reference: {name}", folder=name, settings=all_settings, reader=name)
             for name in ("nearest-context", "raw-pixels", "k-means-words")
         ),
         *(
-            Reader(title=f"words of {count} layers", folder=f"layers-{count}", settings=CURVE, layers=count)
+            DemoRun(
+                title=f"words of {count} layers",
+                folder=f"layers-{count}",
+                settings=CURVE,
+                flags=("--layers", str(count)),
+            )
             for count in (1, 3, 4, 5)
         ),
-        Reader(
+        DemoRun(
             title="digits that neither CLIP nor tokenizer saw",
             folder="unseen",
             settings=two_ways,
             model=HELD_OUT_MODEL,
-            more=unseen,
+            flags=unseen,
         ),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where all went well, 1 where a run failed, 2 where there is no finished demo."""
+    """Run the command; 0 where all went well, 1 where a run failed, 2 without a finished demo."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     flags = tyro.cli(DemoIncontextFlags, args=arguments, description=__doc__)
     readers = whole_table() if flags.whole else SIX_CELLS
-    if missing := [one.model for one in readers if not Path(flags.demo, one.model, "config.json").is_file()]:
-        needed = "jobs.demo_seeds" if missing == [HELD_OUT_MODEL] else "jobs.demo"
-        logger.error("%s holds no %s; run `python -m %s` first", flags.demo, missing[0], needed)
-        return 2
     output = Path(flags.output or Path(flags.demo, "reading"))
-    try:
-        run_stages([one.stage(flags, output) for one in readers], at_once=1)
-    except RuntimeError as error:
-        logger.error("%s; mend it and run the same command again, which continues", error)
-        return 1
+    if status := ask_demo(readers, Path(flags.demo), output, shared_flags(flags)):
+        return status
     text = markdown(readers, output)
     (output / TABLE).write_text(text)
     sys.stdout.write(f"\n{text}\n{output / TABLE}\n")
     return 0
 
 
-def markdown(readers: Sequence[Reader], output: Path) -> str:
+def shared_flags(flags: DemoIncontextFlags) -> tuple[str, ...]:
+    """Of all runs."""
+    return "--layers", str(flags.layers), "--episodes", str(flags.episodes)
+
+
+def markdown(readers: Sequence[DemoRun], output: Path) -> str:
     """The table: a line a reader and control, a column a setting that any of them has."""
     lines = list(_lines(readers, output))
     columns = [name for name in SETTINGS if any(name in cells for _, cells in lines)]
@@ -156,7 +123,7 @@ def markdown(readers: Sequence[Reader], output: Path) -> str:
     )
 
 
-def _lines(readers: Sequence[Reader], output: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _lines(readers: Sequence[DemoRun], output: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for one in readers:
         scores = json.loads((output / one.folder / "summary.json").read_text())[one.task]
         by_control: dict[str, dict[str, Any]] = {}

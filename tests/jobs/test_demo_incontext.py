@@ -6,9 +6,9 @@ import pytest
 import tyro
 
 from jobs import demo_incontext
-from jobs.demo_incontext import CELLS, DemoIncontextFlags, Reader, markdown, whole_table
+from jobs.demo_incontext import CELLS, DemoIncontextFlags, markdown, shared_flags, whole_table
+from jobs.demos.asking import DemoRun, ask_demo
 from jobs.incontext import IncontextFlags
-from jobs.stages import run_stages
 from spae.incontext.prompts import SETTINGS
 from tests import tiny_spae
 from tests.tiny_shards import samples, write_split
@@ -25,8 +25,8 @@ def demo(tmp_path_factory):
 
 @pytest.mark.parametrize("readers", [demo_incontext.SIX_CELLS, whole_table()], ids=["six cells", "whole"])
 def test_every_row_is_a_command_that_is_understood(readers, tmp_path):
-    flags = DemoIncontextFlags()
-    parsed = [tyro.cli(IncontextFlags, args=one.stage(flags, tmp_path).flags) for one in readers]
+    shared = shared_flags(DemoIncontextFlags())
+    parsed = [tyro.cli(IncontextFlags, args=one.stage(tmp_path, tmp_path, shared).flags) for one in readers]
     assert len({one.output for one in parsed}) == len(parsed), "no two write into one folder"
     assert {setting.partition("+")[0] for one in parsed for setting in one.settings} <= set(SETTINGS)
     assert all(one.episodes * one.queries == 400 for one in parsed)
@@ -39,10 +39,9 @@ def test_the_whole_table_continues_the_six_cells():
 
 def test_a_line_is_a_reader_and_its_control(demo, tmp_path):
     settings = ("2-way-1-shot", "2-way-3-shot", "2-way-1-shot+permuted-labels")
-    words = Reader(title="words", folder="words", settings=settings, reader="nearest-context")
-    twin = dataclasses.replace(words, title="one layer", folder="one", settings=settings[1:2], layers=1)
-    flags = DemoIncontextFlags(demo=str(demo), episodes=3)
-    run_stages([one.stage(flags, tmp_path) for one in (words, twin)], at_once=1)
+    words = DemoRun(title="words", folder="words", task="few-shot-made-up", settings=settings, reader="nearest-context")
+    twin = dataclasses.replace(words, title="one layer", folder="one", settings=settings[1:2], flags=("--layers", "1"))
+    assert ask_demo((words, twin), demo, tmp_path, ("--layers", "2", "--episodes", "3")) == 0
     head, _, *lines = markdown([words, twin], tmp_path).splitlines()
     assert head == "| | 2-way-1-shot | 2-way-3-shot |"
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [

@@ -4,8 +4,8 @@
     python -m jobs.report vocabulary URL    # what a vocabulary folder holds, see its --help
 
 Reads shards/test, model and tokens, and where they are there metrics.json, baseline (the model trained without the
-semantic loss), the histories of both runs, and incontext (what a language model read). Writes report.png and
-report.html.
+semantic loss), the histories of both runs, incontext (what a language model read) and drawings (what it drew). Writes
+report.png and report.html.
 """
 
 import json
@@ -22,6 +22,7 @@ import tyro
 from numpy.typing import NDArray
 
 from jobs.reporting import vocabulary as vocabulary_report
+from jobs.reporting.drawings import gather_drawings
 from jobs.reporting.page import Drawing, PageContent, WordRow, render_page
 from jobs.reporting.reading import gather_reading
 from jobs.training.run_folder import read_history
@@ -36,7 +37,7 @@ from spae.pyramid import TokenPyramid
 
 PICTURE, PAGE = "report.png", "report.html"
 TEST_SPLIT, MODEL, BASELINE, TOKENS, METRICS = "shards/test", "model", "baseline", "tokens", "metrics.json"
-READING = "incontext"
+READING, DRAWINGS = "incontext", "drawings"
 HEADS = {MODEL: "with semantic loss", BASELINE: "without semantic loss"}
 CURVES = {
     "pixel": "mean squared error of pixels",
@@ -122,6 +123,7 @@ def gather(demo: str, count: int) -> PageContent:
         demo=demo,
         notes=tuple(notes),
         reading=gather_reading(join(demo, READING)),
+        drawn=tuple(gather_drawings(join(demo, DRAWINGS))),
     )
 
 

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from jobs.reporting.comparison import at, compared_figures
+from jobs.reporting.drawings import DrawnSetting, drawings_html
 from jobs.reporting.reading import Reading, reading_html
 
 CAVEAT = (
@@ -51,6 +52,7 @@ class PageContent:
         demo: the folder it is about.
         notes: what is missing.
         reading: what a language model made of the words.
+        drawn: what it drew.
     """
 
     metrics: Mapping[str, Any]
@@ -60,6 +62,7 @@ class PageContent:
     demo: str
     notes: tuple[str, ...]
     reading: Reading | None = None
+    drawn: tuple[DrawnSetting, ...] = ()
 
 
 def render_page(content: PageContent) -> str:
@@ -72,7 +75,7 @@ def render_page(content: PageContent) -> str:
         picture=figure_html(first),
         words=_words(content.words),
         sql=html.escape(SQL.format(tokens=f"{content.demo}/tokens")),
-        reading=reading_html(content.reading),
+        reading=reading_html(content.reading) + drawings_html(content.drawn),
         others="".join(f"<section>{figure_html(drawing)}</section>" for drawing in others),
         caveat=html.escape(CAVEAT),
         protocol=_protocol(content.metrics),
@@ -183,6 +186,7 @@ th, td { padding: .22rem 1.1rem .22rem 0; border-bottom: 1px solid #e9ebee; vert
 td.key { white-space: nowrap; }
 .key, code, pre { font-family: ui-monospace, monospace; font-size: .85em; }
 pre { background: #f5f6f8; padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; max-width: 60rem; }
+.drawn { image-rendering: pixelated; height: 40rem; border: 1px solid #e3e5e9; }
 pre.prompt { white-space: pre-wrap; }
 .caveat { border-left: 4px solid #c26a1b; padding-left: 1rem; margin: 1.2rem 0; }
 .note { color: #8a4b08; }

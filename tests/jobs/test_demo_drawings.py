@@ -32,7 +32,7 @@ def test_a_line_is_a_run_and_its_setting(tmp_path):
     head, _, line = markdown(runs, tmp_path / "drawings").splitlines()
     assert line.startswith("| voted | outpainting | ")
     assert line.count("|") == head.count("|")
-    assert len(re.findall(r"[\d.]+ \([\d.]+ to [\d.]+\)", line)) == len(COLUMNS)
+    assert len(re.findall(r"[\d.]+ \([-\d.]+ to [\d.]+\)", line)) == len(COLUMNS)
 
 
 def test_without_a_demo_there_is_nothing_to_draw_with(tmp_path, caplog):

@@ -24,7 +24,6 @@ from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
 from jobs.retries import persistently
 from jobs.tokens.actors import FailureWatch, ModelActors
-from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.cost import seconds_of
 from jobs.tokens.pool import ActorPool
 from jobs.tokens.reconstruction import PlannedTar, ReconstructedShard, ReconstructionJob, ShardReconstructor
@@ -37,6 +36,7 @@ from jobs.tokens.reconstruction_plan import (
     plan_splits,
     refuse_conflicts,
 )
+from spae.data.choosing import check_range, chosen
 from spae.data.publishing import join, read_bytes
 from spae.data.records import CLASSES_FILE, ERRORS_FOLDER, load_classes
 from spae.data.token_table import find_token_tables

@@ -24,7 +24,6 @@ from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
 from jobs.tokens.carried import carried_fields
 from jobs.tokens.catalog import TableCatalog
-from jobs.tokens.choosing import check_range, chosen
 from jobs.tokens.classes import publish_classes
 from jobs.tokens.cost import batch_cost, decoder_memory, encoder_memory, log_cost
 from jobs.tokens.job import TokenJob
@@ -39,6 +38,7 @@ from jobs.tokens.plan import (
 from jobs.tokens.precision import Precision, check_precision
 from jobs.tokens.run import finish, gather, tokenize, with_agreement
 from jobs.tokens.usage import UsageWatch
+from spae.data.choosing import check_range, chosen
 from spae.data.publishing import join, publish
 from spae.data.sources import IMAGE_PATTERNS, find_shards
 from spae.data.token_table import (

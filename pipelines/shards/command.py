@@ -28,6 +28,7 @@ from pipelines.shards.folder import (
 from pipelines.shards.report import report_split, show_plan
 from pipelines.shards.transform import shards_pipeline
 from pipelines.shards.writer import ShardWriter
+from spae.data.choosing import check_range, chosen
 from spae.data.publishing import absolute, check_writable, is_local, join, list_files
 from spae.data.sources import SourceSettings
 from spae.progress import watched
@@ -53,6 +54,9 @@ class ShardFlags(ABC):
     """Inputs of a shard; the last one holds a quarter to one and a quarter times as many."""
     limit: int | None = None
     """Take the first inputs of the shuffled order only; a later run without it continues from these shards."""
+    shards: str | None = None
+    """Write these shards of the plan only: 0..9 are the first ten. Several machines share a split so; the index comes
+    with the last shard."""
     max_error_share: float = 0.01
     """Share of unusable inputs above which the run counts as failed, after all is written."""
     dry_run: bool = False
@@ -67,6 +71,9 @@ class ShardFlags(ABC):
             raise ValueError(f"--max-error-share {self.max_error_share} must be between 0 and 1")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit {self.limit} must be at least 1")
+        check_range(self.shards)
+        if self.shards is not None and self.replace:
+            raise ValueError("--replace deletes what others may be writing of the split; give it without --shards")
         folder = join(self.output, self.split)
         if self.input and _overlap(self.input, folder):
             raise ValueError(
@@ -121,7 +128,7 @@ def run_command(command: type[ShardFlags], module: str, description: str, argume
             check_writable(folder)
         settings = settings if flags.replace else settings_for(folder, settings)
         with making_plan(settings, flags.limit) as plan:
-            state = inspect_split(plan, folder, flags.retry_errors)
+            state = inspect_split(plan, folder, flags.retry_errors, chosen(plan.shards, flags.shards))
             if flags.dry_run:
                 return show_plan(plan, state, folder, flags.replace)
             prepare_split(plan, folder, state, flags.limit, flags.replace)
@@ -146,8 +153,9 @@ def _run(plan: SplitPlan, state: SplitState, folder: str, options: PipelineOptio
     if options.view_as(TestOptions).dry_run:
         logger.info("%s: the plan is there; Beam's --dry_run checked the job of %d shards", folder, len(state.todo))
         return 0
-    result = finish_split(plan.settings.split, folder, {shard.name: shard.plan for shard in plan.shards})
-    return report_split(plan, state, result, folder, max_error_share, time.monotonic() - begin)
+    planned, part = {shard.name: shard.plan for shard in plan.shards}, {shard.name for shard in state.part}
+    result = finish_split(plan.settings.split, folder, planned, part)
+    return report_split(state, result, folder, max_error_share, time.monotonic() - begin)
 
 
 def _inputs_done(state: SplitState, folder: str) -> int:

@@ -1,7 +1,7 @@
 """The folder of one split while it is built: what is finished, what is of other making, and its closing index.
 
 Beside the tars and their sidecars the folder holds the plan: `plan.json`, the resolved settings, and `plan/`, the
-inputs of every shard; from them any shard can be built again. One run at a time works on a split.
+inputs of every shard; from them any shard can be built again. One run at a time works on a shard.
 """
 
 import contextlib
@@ -40,12 +40,14 @@ from spae.data.sidecars import load_sidecars, shard_info
 class SplitState:
     """How a folder compares with a plan."""
 
+    part: tuple[PlannedShard, ...]
+    """The shards of this run: all, or some while other runs write the others."""
     finished: frozenset[str]
     """Names of the shards that stand as planned, and stay."""
     retried: frozenset[str]
-    """Of those that are written anew for their errors, and stay until then."""
+    """Of the part those that are written anew for their errors, and stay until then."""
     skipped: int
-    """Inputs of the finished shards."""
+    """Inputs of its finished shards."""
     todo: tuple[PlannedShard, ...]
     conflicts: tuple[str, ...]
     """What was made otherwise and would be overwritten, one line each."""
@@ -56,11 +58,13 @@ class SplitResult:
     """What stands in a folder after a run."""
 
     shards: tuple[ShardInfo, ...]
-    """The finished shards, in order."""
+    """The finished shards of a run's part, in order."""
     unwritten: frozenset[str]
-    """Names of the planned shards that are not finished."""
+    """Names of the shards of the part that are not finished."""
+    others: int
+    """Planned shards of other parts that are not finished."""
     reasons: Counter[str]
-    """Unusable inputs a reason, in finished shards."""
+    """Unusable inputs a reason, in finished shards of the part."""
 
     @property
     def samples(self) -> int:
@@ -75,8 +79,13 @@ def shard_names(split: str, files: Iterable[str]) -> dict[str, int]:
     return {stem: number for stem, number in numbers.items() if number is not None}
 
 
-def inspect_split(plan: SplitPlan, folder: str, retried: Collection[str] | None = None) -> SplitState:
-    """Compare a folder with a plan, without changing anything.
+def inspect_split(
+    plan: SplitPlan,
+    folder: str,
+    retried: Collection[str] | None = None,
+    part: Sequence[PlannedShard] | None = None,
+) -> SplitState:
+    """Compare a folder with a plan, of which a run may write a part only, without changing anything.
 
     The last shard of a pilot (--limit) is no conflict: it is written anew with all its inputs. So are shards with
     errors of the `retried` reasons, all of them where it is empty; ValueError where there are none of such a reason.
@@ -97,13 +106,15 @@ def inspect_split(plan: SplitPlan, folder: str, retried: Collection[str] | None 
             conflicts.append(f"{shard.name} was made from other inputs or settings")
     beyond = [name for name in names if name not in planned]
     conflicts += [f"{name} lies beyond this plan of {len(plan.shards)} shards" for name in beyond]
-    again = _with_reasons(reasons, retried)
+    part = plan.shards if part is None else tuple(part)
+    again = _with_reasons(reasons, retried) & {shard.name for shard in part}
     finished -= again
     return SplitState(
+        part,
         frozenset(finished),
         frozenset(again),
-        sum(planned[name].inputs for name in finished),
-        tuple(shard for shard in plan.shards if shard.name not in finished),
+        sum(shard.inputs for shard in part if shard.name in finished),
+        tuple(shard for shard in part if shard.name not in finished),
         tuple(other_settings or conflicts),
     )
 
@@ -122,16 +133,19 @@ def prepare_split(plan: SplitPlan, folder: str, state: SplitState, limit: int | 
     if state.todo or state.conflicts:
         for name in (INDEX_FILE, INDEX_PARQUET, SIZES_FILE):
             delete(join(folder, name))
-        _delete_others(plan.settings.split, folder, state.finished | state.retried, with_marks=bool(state.conflicts))
+        _delete_unfinished(plan.settings.split, folder, state)
     save_classes(folder, plan.classes)
     record = PlanRecord(plan.settings, limit, len(plan.shards), plan.inputs, plan.fingerprint)
     save_plan(plan, record, folder)
 
 
-def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitResult:
+def finish_split(
+    split: str, folder: str, planned: Mapping[str, str], part: Collection[str] | None = None
+) -> SplitResult:
     """Write the index if every planned shard (plan hash by name) is finished, and clear away what killed attempts left.
 
-    Where a shard is missing there is no index.
+    Where a shard is missing there is no index. With a `part` of the shards the result is of them, and what attempts at
+    others left may be of other runs, and stays.
     """
     shards: list[ShardInfo] = []
     reasons = Counter[str]()
@@ -140,15 +154,18 @@ def finish_split(split: str, folder: str, planned: Mapping[str, str]) -> SplitRe
         if sidecar.plan == planned[sidecar.shard]:
             missing.remove(sidecar.shard)
             shards.append(shard_info(folder, sidecar))
-            reasons.update(sidecar.reasons)
+            reasons.update(sidecar.reasons if part is None or sidecar.shard in part else ())
     if not missing:
         save_index(folder, split, shards)
     for place in (folder, join(folder, ERRORS_FOLDER)):
         for name in list_files(place):
             shard, suffix = posixpath.splitext(name)
-            if TEMPORARY_MARK in name or (suffix == MARK_SUFFIX and shard not in missing):
+            is_temporary = TEMPORARY_MARK in name and (part is None or name.split(".", 1)[0] in part)
+            if is_temporary or (suffix == MARK_SUFFIX and shard not in missing):
                 delete(join(place, name))
-    return SplitResult(tuple(shards), frozenset(missing), reasons)
+    ours = frozenset(planned if part is None else part)
+    finished = tuple(shard for shard in shards if shard.name in ours)
+    return SplitResult(finished, ours & missing, len(missing - ours), reasons)
 
 
 def splits_with_other_classes(folder: str, classes: Sequence[ClassName]) -> list[str]:
@@ -209,20 +226,25 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _delete_others(split: str, folder: str, keep: frozenset[str], *, with_marks: bool) -> None:
-    """Delete shards except those to keep, each sidecar before its tar: at no time does one vouch for a missing tar.
+def _delete_unfinished(split: str, folder: str, state: SplitState) -> None:
+    """Delete what stands of the shards to be written, and where there are conflicts of all but the finished ones.
 
-    Marks of tries stay where the same shards will be tried again.
+    Each sidecar goes before its tar: at no time does one vouch for a missing tar. Marks of tries stay where the same
+    shards will be tried again.
     """
+    todo = {shard.name for shard in state.todo}
+
+    def goes(shard: str) -> bool:
+        return shard not in state.finished | state.retried and (bool(state.conflicts) or shard in todo)
+
     errors, files = join(folder, ERRORS_FOLDER), list_files(folder)
-    for name in shard_names(split, files):
-        if name not in keep:
-            delete(join(folder, f"{name}.json"))
-            delete(join(folder, f"{name}.tar"))
+    for name in filter(goes, shard_names(split, files)):
+        delete(join(folder, f"{name}.json"))
+        delete(join(folder, f"{name}.tar"))
     for name in files:
-        if with_marks and name.endswith(MARK_SUFFIX):
+        if state.conflicts and name.endswith(MARK_SUFFIX):
             delete(join(folder, name))
     for name in list_files(errors):
         stem = name.removesuffix(".jsonl")
-        if shard_number(split, stem) is not None and stem not in keep:
+        if shard_number(split, stem) is not None and goes(stem):
             delete(join(errors, name))

@@ -45,27 +45,27 @@ def _show_cost(plan: SplitPlan, state: SplitState) -> None:
         logger.info("the listing tells no size of %d inputs; a pilot, as by --limit 1000, tells the time", unsized)
 
 
-def report_split(
-    plan: SplitPlan, state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float
-) -> int:
-    """Tell what stands in a split's folder after a run of so many seconds; 0 where that is all it should be, else 1."""
-    reasons = result.reasons
+def report_split(state: SplitState, result: SplitResult, folder: str, max_error_share: float, seconds: float) -> int:
+    """Tell what stands of a run's part of a split after so many seconds; 0 where that is all it should be, else 1."""
+    reasons, inputs = result.reasons, sum(shard.inputs for shard in state.part)
     missing = []
-    for shard in (shard for shard in plan.shards if shard.name in result.unwritten):
+    for shard in (shard for shard in state.part if shard.name in result.unwritten):
         shard_reasons = error_reasons(folder, shard.name)
         if shard_reasons.total() == shard.inputs:
             reasons = reasons + shard_reasons
             logger.error("%s has no usable input and is not written: %s", shard.name, dict(shard_reasons))
         else:
             missing.append(shard.name)
-    written = plan.inputs - state.skipped
+    written = inputs - state.skipped
     logger.info(
         "in %d, out %d, failed %d; skipped %d that were finished before; %d shards in %.1f s (%.0f inputs/s): %s",
-        *(plan.inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
+        *(inputs, result.samples, reasons.total(), state.skipped, len(result.shards)),
         *(seconds, written / seconds, folder),
     )
     for reason, count in reasons.most_common():
         logger.info("%d failed: %s", count, reason)
+    if result.others:
+        logger.info("%d shards of other parts are not written; with the last one comes the index", result.others)
     if missing:
         message = "%d shards are not written, %s first; the runner ended without them. Give the same command again"
         logger.error(message, len(missing), missing[0])
@@ -73,8 +73,8 @@ def report_split(
     if result.unwritten:
         logger.error("there is no index without these %d shards; remove or mend their inputs", len(result.unwritten))
         return 1
-    if reasons.total() > max_error_share * plan.inputs:
-        share = reasons.total() / plan.inputs
+    if reasons.total() > max_error_share * inputs:
+        share = reasons.total() / inputs
         logger.error("%.2f%% of the inputs failed, over --max-error-share %g", 100 * share, max_error_share)
         return 1
     return 0

@@ -13,7 +13,7 @@ def check_range(shards: str | None) -> None:
         raise ValueError(f"--shards {shards} must be two numbers such as 0..9, the first and the last one")
 
 
-def chosen(found: Sequence[ItemT], shards: str | None, limit: int | None) -> Sequence[ItemT]:
+def chosen(found: Sequence[ItemT], shards: str | None, limit: int | None = None) -> Sequence[ItemT]:
     """Those of a range such as 0..9, both ends included, and of these the first `limit`; ValueError for none."""
     if shards is not None:
         first, last = map(int, shards.split(".."))

@@ -3,7 +3,8 @@
     python -m jobs.remove_samples runs/demo/tokens --remove keys.txt
 
 Writes anew the tables that hold any of them, each in one step, and the manifest. Their footers count what was removed,
-so that `python -m jobs.tokenize_shards` leaves them as they are: only --replace brings removed samples back.
+so that `python -m jobs.tokenize_shards` leaves them as they are: only --replace brings removed samples back. While a
+tokenizing run or another removal works on the folder it is refused.
 """
 
 import logging
@@ -17,8 +18,9 @@ import tyro
 
 from jobs.paths import place
 from jobs.retries import persistently
+from jobs.tokens.folder_lock import BusyError, working_on
 from jobs.tokens.removal import remove_rows
-from spae.data.publishing import read_bytes
+from spae.data.publishing import list_files, read_bytes
 from spae.data.token_table import find_token_tables, publish_manifest, token_table_url
 from spae.progress import tracked
 
@@ -44,14 +46,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags = tyro.cli(RemoveFlags, args=arguments, description=__doc__)
         folder, keys = place("TOKENS", flags.tokens), read_keys(place("--remove", flags.remove))
-        tables = find_token_tables(folder)
-        if damaged := [table.problem for table in tables.values() if table.footer is None]:
-            raise ValueError(f"{damaged[0]}; delete it, or write it anew with `python -m jobs.tokenize_shards`")
-        if not tables:
-            raise ValueError(f"{folder} holds no token tables; give the --output of `python -m jobs.tokenize_shards`")
+        if not list_files(folder):
+            raise ValueError(f"{folder} is empty; give the --output of `python -m jobs.tokenize_shards`")
+        with working_on(folder, "jobs.remove_samples", alone=True):
+            return remove_samples(folder, keys)
+    except BusyError as error:
+        logger.error("%s", error)
+        return 1
     except (ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
+
+
+def remove_samples(folder: str, keys: frozenset[str]) -> int:
+    """Take samples out of all tables of a folder; 0 where all went well, else 1.
+
+    ValueError where there are none, or a damaged one.
+    """
+    tables = find_token_tables(folder)
+    if damaged := [table.problem for table in tables.values() if table.footer is None]:
+        raise ValueError(f"{damaged[0]}; delete it, or write it anew with `python -m jobs.tokenize_shards`")
+    if not tables:
+        raise ValueError(f"{folder} holds no token tables; give the --output of `python -m jobs.tokenize_shards`")
 
     def remove(name: str) -> int:
         return persistently(f"removing from {name}", lambda: remove_rows(token_table_url(folder, name), keys))

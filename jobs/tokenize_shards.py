@@ -20,12 +20,11 @@ import tyro
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
 from jobs.resources import ResourcesError
-from jobs.retries import persistently
 from jobs.tokens.actors import ModelActors
 from jobs.tokens.carried import carried_fields
 from jobs.tokens.catalog import TableCatalog
-from jobs.tokens.classes import publish_classes
 from jobs.tokens.cost import batch_cost, decoder_memory, encoder_memory, log_cost
+from jobs.tokens.folder_lock import BusyError, working_on
 from jobs.tokens.job import TokenJob
 from jobs.tokens.plan import (
     TokenPlan,
@@ -36,10 +35,9 @@ from jobs.tokens.plan import (
     warn_of_mixture,
 )
 from jobs.tokens.precision import Precision, check_precision
-from jobs.tokens.run import finish, gather, tokenize, with_agreement
-from jobs.tokens.usage import UsageWatch
+from jobs.tokens.run import carry_out
+from jobs.tokens.verification import log_deviations
 from spae.data.choosing import check_range, chosen
-from spae.data.publishing import join, publish
 from spae.data.sources import IMAGE_PATTERNS, find_shards
 from spae.data.token_table import (
     CROP_COLUMN,
@@ -47,8 +45,8 @@ from spae.data.token_table import (
     LLM_IDS_COLUMN,
     TEXT_COLUMN,
     VIEW_COLUMN,
-    VOCABULARY_FILE,
     each_token_table,
+    find_token_tables,
 )
 from spae.model import SPAE
 from spae.pyramid import check_layers
@@ -108,6 +106,8 @@ class TokenizeFlags:
     replace: bool = False
     """Write anew the tables of these shards that come from another model, or from these shards before they were
     rebuilt; those of another corpus are spared."""
+    verify: bool = False
+    """Check all tables of the folder in the end, as `python -m jobs.verify_tokens` does; deviations are failures."""
     dry_run: bool = False
     """Print the plan and an estimate of its cost, of a batch on the cluster where one is named, and write nothing."""
     ray_address: str | None = None
@@ -163,17 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.dry_run:
             log_cost(plan, job, flags.workers, batch_cost(model, job, flags.actors, flags.ray_address))
             return 0
-        may_grow, actors = False, flags.actors
-        if plan.todo:
-            actors = dataclasses.replace(
-                actors,
-                workers=min(flags.workers, len(plan.todo)),
-                memory=encoder_memory(model, job),
-                memory_beside=decoder_memory(plan, job),
-            )
-            may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
-            fitting = actors.fitting(may_grow)
-            actors = actors if may_grow else dataclasses.replace(actors, workers=fitting)
+        actors, may_grow = connected_actors(flags, plan, model, job) if plan.todo else (flags.actors, False)
     except ResourcesError as error:
         logger.error("%s", error)
         return 1
@@ -181,16 +171,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         return 2
     try:
-        words = model.vocabulary.words_parquet()
-        persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
-        persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
-        job = with_agreement(plan, job, actors)
-        outcomes = tokenize(plan, job, actors, may_grow=may_grow) if plan.todo else ()
-        counts = gather(outcomes, plan, tables, UsageWatch(job.batch))
-        return finish(plan, tables, job, counts, flags.max_error_share)
+        with working_on(job.output, "jobs.tokenize_shards", alone=False):
+            status = carry_out(plan, tables, job, model, actors, flags.max_error_share, may_grow=may_grow)
+            if flags.verify:
+                shards = (*plan.done, *plan.todo)
+                status |= bool(log_deviations(job.output, find_token_tables(job.output), model, shards))
+            return status
+    except BusyError as error:
+        logger.error("%s", error)
+        return 1
     except Exception:  # whatever Ray or a store raises: what is finished stays, and the same command continues
         logger.exception("the run failed; give the same command again to continue it")
         return 1
+
+
+def connected_actors(flags: TokenizeFlags, plan: TokenPlan, model: SPAE, job: TokenJob) -> tuple[ModelActors, bool]:
+    """Actors for which the cluster has room, or may come to have: whether it may grow is the second value."""
+    actors = dataclasses.replace(
+        flags.actors,
+        workers=min(flags.workers, len(plan.todo)),
+        memory=encoder_memory(model, job),
+        memory_beside=decoder_memory(plan, job),
+    )
+    may_grow = connect(flags.ray_address, num_cpus=actors.local_cpus)
+    fitting = actors.fitting(may_grow)
+    return (actors if may_grow else dataclasses.replace(actors, workers=fitting)), may_grow
 
 
 def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, TableCatalog]:

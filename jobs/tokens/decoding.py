@@ -14,6 +14,7 @@ import ray
 from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
 from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard
+from jobs.tokens.metrics import timed
 from jobs.tokens.reading import read_shard
 from jobs.tokens.usage import peak_memory
 from spae.data.sources import Shard, SourceShard
@@ -21,6 +22,7 @@ from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
 
 
+@timed("decode")
 def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
     """Read and decode a shard, unless it is too large or may be; one that cannot be read has failed."""
     reading = f"reading {shard.url}"

@@ -26,6 +26,7 @@ from jobs.tokens.messages import (
     Outcome,
     TokenizedShard,
 )
+from jobs.tokens.metrics import timed
 from jobs.tokens.precision import computing_in
 from jobs.tokens.usage import Usage, peak_memory
 from spae import __version__
@@ -59,11 +60,12 @@ class ShardEncoder:
             return decoding
         shard = decoding.shard
         try:
-            with self._computing:
+            with self._computing, timed("encode"):
                 rows, errors = persistently(f"encoding {shard.name}", lambda: self._encode(decoding))
-            footer, size = persistently(
-                f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors)
-            )
+            with timed("publish"):
+                footer, size = persistently(
+                    f"publishing the table of {shard.name}", lambda: self._publish(shard, rows, errors)
+                )
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):

@@ -11,8 +11,10 @@ import ray
 
 from jobs.resources import CPU
 from jobs.retries import persistently
+from jobs.tokens import metrics
 from jobs.tokens.actors import FailureWatch, ModelActors
 from jobs.tokens.catalog import TableCatalog
+from jobs.tokens.classes import publish_classes
 from jobs.tokens.dataset_card import publish_dataset_card
 from jobs.tokens.decoding import decode_shard, decoded_bytes
 from jobs.tokens.encoding import ShardEncoder
@@ -22,9 +24,11 @@ from jobs.tokens.plan import TokenPlan, warn_of_mixture
 from jobs.tokens.pool import ATTEMPTS, ActorPool
 from jobs.tokens.precision import measure_agreement
 from jobs.tokens.usage import UsageWatch
+from spae.data.publishing import join, publish
 from spae.data.records import ERRORS_FOLDER
 from spae.data.sources import Shard
-from spae.data.token_table import FoundTokenTable, each_token_table, publish_manifest
+from spae.data.token_table import VOCABULARY_FILE, FoundTokenTable, each_token_table, publish_manifest
+from spae.model import SPAE
 from spae.progress import tracked
 
 logger = logging.getLogger(__name__)
@@ -52,6 +56,26 @@ class RunCounts:
         self.failed += samples
         self.missing += 1
         self.first_missing += [outcome.shard.name] if len(self.first_missing) < 10 else []
+
+
+def carry_out(
+    plan: TokenPlan,
+    tables: TableCatalog,
+    job: TokenJob,
+    model: SPAE,
+    actors: ModelActors,
+    max_error_share: float,
+    *,
+    may_grow: bool = False,
+) -> int:
+    """Write the tables of a plan and what belongs beside them; 0 where every shard has one and few samples are lost."""
+    words = model.vocabulary.words_parquet()
+    persistently("publishing the vocabulary", lambda: publish(join(job.output, VOCABULARY_FILE), words))
+    persistently("publishing the classes", lambda: publish_classes((*plan.done, *plan.todo), job.output))
+    job = with_agreement(plan, job, actors)
+    outcomes = tokenize(plan, job, actors, may_grow=may_grow) if plan.todo else ()
+    counts = gather(outcomes, plan, tables, UsageWatch(job.batch))
+    return finish(plan, tables, job, counts, max_error_share)
 
 
 def with_agreement(plan: TokenPlan, job: TokenJob, actors: ModelActors) -> TokenJob:
@@ -101,6 +125,7 @@ def gather(outcomes: Iterable[Outcome], plan: TokenPlan, tables: TableCatalog, u
     total = None if plan.uncounted else plan.samples
     for outcome in tracked(outcomes, total, "image", lambda outcome: outcome.shard.samples or 0):
         counts.note(outcome)
+        metrics.count(outcome)
         if isinstance(outcome, TokenizedShard):
             tables.put(outcome.shard.name, FoundTokenTable(outcome.footer, outcome.bytes))
             usage.note(outcome.footer.rows, outcome.usage)

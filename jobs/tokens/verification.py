@@ -1,7 +1,9 @@
 """Whether token tables are what their footers say: schema, counts, ids, repeated rows, columns that repeat words."""
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from jobs.tokens.columns import word_texts
 from spae.data.publishing import join, list_files, read_bytes
 from spae.data.records import ERRORS_FOLDER, read_parquet
+from spae.data.sources import Shard
 from spae.data.token_sequences import ROWS_AT_ONCE
 from spae.data.token_table import (
     DEPTH_COLUMN,
@@ -29,10 +32,13 @@ from spae.data.token_table import (
     table_schema,
     token_table_url,
 )
+from spae.model import SPAE
 
 _SIMULTANEOUS_TABLES = 4
 """Each holds some thousand rows and the keys of its table."""
 _SHOWN = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,29 @@ def read_words(folder: str) -> tuple[Words | None, list[str]]:
     return Words(llm_ids, texts), []
 
 
+def log_deviations(
+    folder: str,
+    tables: Mapping[str, FoundTokenTable],
+    model: SPAE | None = None,
+    shards: Iterable[Shard] = (),
+) -> int:
+    """Name what is not as it should be in a folder of tables, of a model and of shards, and tell how much it is."""
+    checks = [folder_deviations(folder, tables), input_deviations(tables, shards)]
+    if model is not None:
+        checks.append(model_deviations(folder, tables, model))
+    deviations = 0
+    for text in itertools.chain.from_iterable(checks):
+        logger.error("%s", text)
+        deviations += 1
+    footers = [table.footer for table in tables.values() if table.footer is not None]
+    logger.info(
+        "%s: %d tables, %d rows, %d errors; %d deviations",
+        *(folder, len(tables), sum(footer.rows for footer in footers), sum(footer.errors for footer in footers)),
+        deviations,
+    )
+    return deviations
+
+
 def folder_deviations(folder: str, tables: Mapping[str, FoundTokenTable]) -> Iterator[str]:
     """What of a folder of tables is not as it should be, one line each; every row is read."""
     words, wrong = read_words(folder)
@@ -79,6 +108,28 @@ def folder_deviations(folder: str, tables: Mapping[str, FoundTokenTable]) -> Ite
     with ThreadPoolExecutor(_SIMULTANEOUS_TABLES) as pool:
         for found in pool.map(read, footers):
             yield from found
+
+
+def model_deviations(folder: str, tables: Mapping[str, FoundTokenTable], model: SPAE) -> Iterator[str]:
+    """Tables and words that are not of a model."""
+    fingerprints = {"model_fingerprint": model.fingerprint, "words_fingerprint": model.vocabulary.words_fingerprint}
+    for name, table in tables.items():
+        for key, value in fingerprints.items():
+            if table.footer is not None and (found := getattr(table.footer, key)) != value:
+                yield f"{name}.parquet has {key} {found}, and the model has {value}"
+    url = join(folder, VOCABULARY_FILE)
+    if read_bytes(url) != model.vocabulary.words_parquet():
+        yield f"{url} is not what the model's vocabulary gives"
+
+
+def input_deviations(tables: Mapping[str, FoundTokenTable], shards: Iterable[Shard]) -> Iterator[str]:
+    """Shards without a table, or with the table of another shard."""
+    for shard in shards:
+        footer = tables[shard.name].footer if shard.name in tables else None
+        if footer is None:
+            yield f"{shard.url} has no table"
+        elif footer.source_sha256 != shard.sha256:
+            yield f"{shard.name}.parquet has source_sha256 {footer.source_sha256}, and {shard.url} has {shard.sha256}"
 
 
 def table_deviations(url: str, name: str, words: Words | None) -> list[str]:

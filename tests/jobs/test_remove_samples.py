@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from jobs import reconstruct_shards, remove_samples, tokenize_shards, verify_tokens
 from jobs.reconstruct_shards import ReconstructFlags
+from jobs.tokens.folder_lock import working_on
 from jobs.tokens.removal import added_sha256
 from spae.data.publishing import publish
 from spae.data.records import load_index
@@ -100,6 +101,16 @@ def test_a_tokenizing_rerun_brings_nothing_back(tokens, model, split, caplog):
     assert {name: state(tokens)[name] for name in before if name.startswith("test")} == {
         name: value for name, value in before.items() if name.startswith("test")
     }
+
+
+def test_tokenizing_is_refused_while_a_removal_works_on_the_folder(tokens, model, split, caplog):
+    before = state(tokens)
+    flags = ["--model", model, "--input", split, "--output", str(tokens), "--max-error-share", "0.2"]
+    with working_on(str(tokens), "jobs.remove_samples", alone=True):
+        assert tokenize_shards.main(flags) == 1
+    assert f"jobs.remove_samples works on {tokens}" in caplog.text
+    assert state(tokens) == before
+    assert tokenize_shards.main(flags) == 0
 
 
 def test_parts_and_order_of_removals_do_not_matter(tokens):

@@ -26,6 +26,12 @@ def doubled(number, folder):
     return 2 * number
 
 
+@ray.remote(num_cpus=0.25)
+def paced(number, slowly):
+    time.sleep(2 if slowly.exists() else 0)
+    return number
+
+
 @ray.remote(num_cpus=0.5, max_concurrency=2)
 class Writer:
     def __init__(self, folder):
@@ -37,6 +43,7 @@ class Writer:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == 18:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05 if number >= 1_000 else 0)
         return number, os.getpid()
 
 
@@ -89,18 +96,39 @@ def test_heavy_items_pass_one_by_one(tmp_path):
         assert made._bytes == 0, finished
 
 
-def test_actors_come_with_the_work_and_go_without_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.2)
+def test_actors_come_with_the_work_go_without_it_and_come_again(tmp_path, monkeypatch):
+    """What is slow decides: encoding brings actors; while preparing is slow they give back their CPUs to others."""
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.5)
     monkeypatch.setattr(pools, "_TICK", 0.1)
-    growing = pool(tmp_path, PoolSize(least=1, most=3, actor_cpus=0.5, task_cpus=0))
-    outcomes = growing.run(itertools.count(100))
-    pids = {next(outcomes)[1]}
-    assert len(growing._workers) == 1
-    deadline = time.monotonic() + 60
-    while len(pids) < 3 and time.monotonic() < deadline:
-        pids.add(next(outcomes)[1])
-    assert len(pids) == 3
+    slowly = tmp_path / "slowly"
+    size = PoolSize(least=1, most=3, actor_cpus=0.5, task_cpus=0.25)
+    growing = pool(tmp_path, size, prepare=lambda number: paced.remote(number, slowly))
+    outcomes = growing.run(itertools.count(1_000))
+
+    def until(count):
+        deadline = time.monotonic() + 90
+        while len(growing._workers) != count and time.monotonic() < deadline:
+            next(outcomes)
+        return len(growing._workers)
+
+    next(outcomes)
+    assert until(1) == 1
+    assert until(3) == 3
+    slowly.touch()
+    assert until(1) == 1
+    assert free_cpus(at_least=2 - size.actor_cpus)
+    slowly.unlink()
+    assert until(3) == 3
     outcomes.close()
+    assert free_cpus(at_least=2)
+
+
+def free_cpus(at_least):
+    """Whether the cluster comes to have so many for others."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < at_least - 1e-6 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return ray.available_resources().get("CPU", 0) >= at_least - 1e-6
 
 
 def test_actors_that_cannot_start_end_the_run_by_their_error(tmp_path):

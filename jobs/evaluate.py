@@ -112,7 +112,7 @@ def evaluate(
 def _score_here(
     model: SPAE, options: SplitOptions, flags: EvaluateFlags, parts: PartFolder, todo: Sequence[ShardInfo]
 ) -> Iterator[int]:
-    tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
+    tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model, flags.frame_stride)
     scorer = ShardScorer(model, options, flags.batch, parts, tokens, flags.frame_stride)
     for shard in todo:
         yield from scorer.score(shard)
@@ -147,7 +147,7 @@ class _ScoringActor:
         options = dataclasses.replace(
             make_options(flags, model), baselines=baselines, count_originals=work.count_originals
         )
-        tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model)
+        tokens = None if flags.tokens is None else stored_tokens(flags.tokens, model, flags.frame_stride)
         self._scorer = ShardScorer(model, options, flags.batch, work.parts, tokens, flags.frame_stride)
 
     def score(self, shard: ShardInfo) -> tuple[ShardInfo, str]:

@@ -38,7 +38,7 @@ from jobs.tokens.precision import Precision, check_precision
 from jobs.tokens.run import carry_out
 from jobs.tokens.verification import log_deviations
 from spae.data.choosing import check_range, chosen
-from spae.data.sources import IMAGE_PATTERNS, find_shards
+from spae.data.sources import IMAGE_PATTERNS, VIDEO_PATTERNS, find_shards
 from spae.data.token_table import (
     CROP_COLUMN,
     DEPTH_COLUMN,
@@ -97,6 +97,11 @@ class TokenizeFlags:
     """Rows of each picture: itself, then crops and mirror images (columns `view` and `crop`)."""
     seed: int = 0
     """Of the crops."""
+    clips: int | None = None
+    """Rows of each video, frames for a model of pictures, which reads videos then: one lies in the middle, more are
+    evenly spaced from the first frame to the last."""
+    frame_stride: int = 1
+    """How many frames further in the video each next frame of a clip lies."""
     shards: str | None = None
     """Take these shards only, by their place among all that --input names: 0..9 are the first ten."""
     limit: int | None = None
@@ -116,9 +121,9 @@ class TokenizeFlags:
     """Seconds to wait for room for all workers, then for less; by default half an hour if there is room for none."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch", "files", "views", "limit"):
+        for name in ("workers", "batch", "files", "views", "clips", "frame_stride", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"--{name} {value} must be at least 1")
+                raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
         check_range(self.shards)
         check_precision(self.dtype, self.device)
         carried_fields(self.carry)
@@ -203,11 +208,11 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
     output, layers = place("--output", flags.output), check_layers(flags.layers, model.depth)
     if not 0 <= flags.words <= layers:
         raise ValueError(f"--words {flags.words} must be between 0 and the {layers} layers that are stored")
-    if flags.views > 1 and len(model.config.input_size) == 3:
-        raise ValueError(f"--views {flags.views} are of pictures, and {flags.model} takes clips; give none")
+    clips, patterns = video_rows(flags, model.config.input_size)
     identity = footer_identity(model, layers, flags.columns, flags.words)
     identity |= {"error_db": flags.error, "views": flags.views, "view_seed": flags.seed if flags.views > 1 else 0}
-    found = find_shards([place("--input", url) for url in flags.input], flags.files, IMAGE_PATTERNS)
+    identity |= {"clips": clips, "frame_stride": flags.frame_stride}
+    found = find_shards([place("--input", url) for url in flags.input], flags.files, patterns)
     shards, tables = chosen(found, flags.shards, flags.limit), TableCatalog()
     for name, table in each_token_table(output):
         tables.put(name, table)
@@ -236,9 +241,29 @@ def prepare(flags: TokenizeFlags, model: SPAE) -> tuple[TokenPlan, TokenJob, Tab
         error_db=flags.error,
         views=flags.views,
         seed=flags.seed,
+        clips=clips,
+        frame_stride=flags.frame_stride,
         decoder_cpus=flags.decoder_cpus,
     )
     return plan, job, tables
+
+
+def video_rows(flags: TokenizeFlags, input_size: tuple[int, ...]) -> tuple[int | None, str]:
+    """Rows of each video, None where there is one row a sample anyway, and how input files are called.
+
+    ValueError for flags that do not fit a model of pictures or of clips.
+    """
+    of_clips = len(input_size) == 3
+    if flags.views > 1 and (of_clips or flags.clips is not None):
+        raise ValueError(f"--views {flags.views} are of pictures, and here videos are read; give none")
+    if flags.frame_stride > 1 and not of_clips:
+        raise ValueError(
+            f"--frame-stride {flags.frame_stride} is of a clip's frames, and {flags.model} takes pictures; give "
+            "--clips, the number of frames of each video"
+        )
+    if of_clips:
+        return (None if flags.clips == 1 else flags.clips), VIDEO_PATTERNS
+    return flags.clips, IMAGE_PATTERNS if flags.clips is None else VIDEO_PATTERNS
 
 
 if __name__ == "__main__":

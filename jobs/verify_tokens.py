@@ -15,7 +15,7 @@ import tyro
 
 from jobs.paths import place
 from jobs.tokens.verification import log_deviations
-from spae.data.sources import IMAGE_PATTERNS, find_shards
+from spae.data.sources import IMAGE_PATTERNS, VIDEO_PATTERNS, find_shards
 from spae.data.token_table import find_token_tables
 from spae.model import SPAE
 
@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"{folder} holds no token tables; give the --output of `python -m jobs.tokenize_shards`")
         model = None if flags.model is None else SPAE.from_pretrained(flags.model)
         inputs = [place("--input", url) for url in flags.input]
-        shards = find_shards(inputs, flags.files, IMAGE_PATTERNS) if inputs else ()
+        of_videos = any(table.footer is not None and table.footer.is_of_videos for table in tables.values())
+        patterns = VIDEO_PATTERNS if of_videos else IMAGE_PATTERNS
+        shards = find_shards(inputs, flags.files, patterns) if inputs else ()
         return 1 if log_deviations(folder, tables, model, shards) else 0
     except (ValueError, OSError) as error:
         logger.error("%s", error)

@@ -54,10 +54,10 @@ def learnt_baselines(flags: EvaluateFlags, model: SPAE) -> Baselines:
     return training.compute()
 
 
-def stored_tokens(folder: str, model: SPAE) -> TokenSource:
+def stored_tokens(folder: str, model: SPAE, frame_stride: int = 1) -> TokenSource:
     """Words from the token tables in a folder, one shard in memory at a time.
 
-    ValueError where a table is missing, lacks a sample, or comes from another model or shard.
+    ValueError where a table is missing, lacks a sample, or comes from another model, shard or frame stride.
     """
     fingerprint = model.fingerprint
     last: dict[str, tuple[TokenPyramid, dict[str, int]]] = {}
@@ -65,7 +65,7 @@ def stored_tokens(folder: str, model: SPAE) -> TokenSource:
     def find(shard: ShardInfo, keys: Sequence[str]) -> TokenPyramid:
         if shard.name not in last:
             last.clear()
-            tokens = open_token_table(folder, shard, fingerprint)
+            tokens = open_token_table(folder, shard, fingerprint, frame_stride=frame_stride)
             rows_by_key = {key: row for row, key in enumerate(tokens.keys)}
             last[shard.name] = TokenPyramid.from_arrays(tokens.layers), rows_by_key
         pyramid, rows = last[shard.name]

@@ -84,7 +84,11 @@ def _encode_batch(model: SPAE, job: TokenJob, device: str) -> BatchCost:
 
 def log_cost(plan: TokenPlan, job: TokenJob, workers: int, batch: BatchCost) -> None:
     """Tell what is to be read and how long it takes to encode, shards of unknown length left out."""
-    hours = sum(math.ceil((shard.samples or 0) * job.views / job.batch) for shard in plan.todo) * batch.seconds / 3600
+    hours = (
+        sum(math.ceil((shard.samples or 0) * job.rows_of_sample / job.batch) for shard in plan.todo)
+        * batch.seconds
+        / 3600
+    )
     logger.info(
         "%.3f GB to read; %.0f images/s on %s, %.3g worker hours, about %.3g h on %d workers; decoding apart",
         *(sum(shard.bytes for shard in plan.todo) / 1e9, job.batch / batch.seconds, batch.device),

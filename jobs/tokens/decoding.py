@@ -29,7 +29,7 @@ def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
     try:
         if isinstance(shard, SourceShard):
             shard = persistently(reading, shard.counted)
-        if shard.samples is None or shard.samples * _picture_bytes(job) > job.block_bytes:
+        if shard.samples is None or shard.samples * _sample_bytes(job) > job.block_bytes:
             return LargeShard(shard, peak_memory())
         pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size, job.cut))
     except Exception as error:  # of whatever library the store needs: the other shards go on
@@ -41,7 +41,7 @@ def decoded_bytes(shard: Shard, job: TokenJob) -> int:
     """What a shard takes between processes, or at most."""
     if shard.samples is None:
         return job.block_bytes
-    return min(job.block_bytes, shard.samples * _picture_bytes(job))
+    return min(job.block_bytes, shard.samples * _sample_bytes(job))
 
 
 def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:
@@ -49,14 +49,15 @@ def decode_parts(shard: Shard, job: TokenJob) -> Iterator[DecodedPictures]:
 
     This process reads the tar once; tasks of Ray decode, several parts at once, where it is connected to Ray.
     """
-    batches = job.block_bytes // (job.parts_at_once * job.batch * _picture_bytes(job))
+    batch_bytes = job.batch * _sample_bytes(job) // job.rows_of_sample
+    rows = max(1, job.block_bytes // (job.parts_at_once * batch_bytes)) * job.batch
     samples = read_shard(shard)
-    parts = iter(lambda: list(itertools.islice(samples, max(1, batches) * job.batch)), [])
+    parts = iter(lambda: list(itertools.islice(samples, max(1, rows // job.rows_of_sample))), [])
     yield from _decode(parts, job)
 
 
-def _picture_bytes(job: TokenJob) -> int:
-    return 3 * math.prod(job.input_size) * job.views
+def _sample_bytes(job: TokenJob) -> int:
+    return 3 * math.prod(job.input_size) * job.rows_of_sample
 
 
 def _decode(parts: Iterable[list[Sample | Undecodable]], job: TokenJob) -> Iterator[DecodedPictures]:

@@ -69,7 +69,9 @@ class ShardEncoder:
         except Exception as error:  # of whatever library store or device need: the other shards go on
             return FailedShard(shard, str(error) or repr(error))
         if isinstance(shard, SourceShard):
-            shard = dataclasses.replace(shard, samples=len(rows.keys) // self.job.views + len(errors), entries=())
+            shard = dataclasses.replace(
+                shard, samples=len(rows.keys) // self.job.rows_of_sample + len(errors), entries=()
+            )
         usage = Usage(self._name, self._fastest, peak_memory(), decoding.peak_memory)
         return TokenizedShard(shard, footer, size, usage)
 
@@ -133,7 +135,9 @@ class ShardEncoder:
             error_db=self.job.error_db,
             views=self.job.views,
             view_seed=self.job.seed if self.job.views > 1 else 0,
-            samples=len(rows.keys) // self.job.views + errors,
+            clips=self.job.clips,
+            frame_stride=self.job.frame_stride,
+            samples=len(rows.keys) // self.job.rows_of_sample + errors,
             errors=errors,
             device=self.model.device_name,
             dtype=self.job.dtype,

@@ -4,9 +4,13 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jobs.tokens.carried import CarriedField
-from jobs.tokens.views import cut_views
-from spae.evaluation.pictures import Views
+from jobs.tokens.views import decode_views
+from spae.data.clips import fitted_clips
+from spae.evaluation.pictures import Cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,10 @@ class TokenJob:
     """Rows of each picture: itself, then crops and mirror images."""
     seed: int = 0
     """Of these."""
+    clips: int | None = None
+    """Rows of each video, clips or frames; None for one row a sample."""
+    frame_stride: int = 1
+    """How many frames further in the video each next frame of a clip lies."""
     decoder_cpus: float = 0.25
     """CPUs that Ray reserves for a decoding task."""
     block_bytes: int = 1 << 28
@@ -46,6 +54,20 @@ class TokenJob:
     """Parts of a large shard that are being decoded, or wait to be encoded."""
 
     @property
-    def cut(self) -> Views | None:
-        """What makes the views of a picture, None where it is the only one."""
-        return None if self.views == 1 else functools.partial(cut_views, views=self.views, seed=self.seed)
+    def rows_of_sample(self) -> int:
+        """Rows of each sample: one, or its views or clips."""
+        return self.views * (self.clips or 1)
+
+    @property
+    def cut(self) -> Cut | None:
+        """What makes the views of a picture or the clips of a video, None where a sample is one row."""
+        if self.views > 1:
+            height, width = self.input_size
+            return functools.partial(decode_views, size=(height, width), views=self.views, seed=self.seed)
+        if self.clips is None and self.frame_stride == 1:
+            return None
+        return functools.partial(_decode_clips, size=self.input_size, clips=self.clips or 1, stride=self.frame_stride)
+
+
+def _decode_clips(key: str, media: bytes, *, size: tuple[int, ...], clips: int, stride: int) -> list[NDArray[np.uint8]]:
+    return fitted_clips(media, size, clips, stride)

@@ -56,11 +56,12 @@ def common_footer(tables: Mapping[str, FoundTokenTable], folder: str) -> TokenTa
     for table in tables.values():
         if table.footer is None:
             raise ValueError(f"{table.problem}; delete it, or write it anew with `python -m jobs.tokenize_shards`")
-        if table.footer.views > 1:
-            raise ValueError(
-                f"{table.footer.source_shard}.parquet in {folder} holds {table.footer.views} views of each picture; "
-                "give tables that were written without --views"
-            )
+        for name, count in (("views", table.footer.views), ("clips", table.footer.clips or 1)):
+            if count > 1:
+                raise ValueError(
+                    f"{table.footer.source_shard}.parquet in {folder} holds {count} {name} of each sample; give tables "
+                    f"that were written without --{name}"
+                )
         known = footers.setdefault(table.footer.model_fingerprint, table.footer)
         footers[table.footer.model_fingerprint] = min(known, table.footer, key=lambda footer: footer.layers)
     if len(footers) > 1:

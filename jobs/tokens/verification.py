@@ -169,6 +169,9 @@ def _wrong_rows(part: pa.RecordBatch, footer: TokenTableFooter, words: Words | N
         yield from _counted(
             f"a {VIEW_COLUMN} that is not 0 to {footer.views - 1}", (views < 0) | (views >= footer.views)
         )
+    if footer.clips is not None:
+        clips = part["clip"].fill_null(-1).to_numpy()
+        yield from _counted(f"a clip that is not 0 to {footer.clips - 1}", (clips < 0) | (clips >= footer.clips))
     grids = footer.stored_grids("")
     for number in range(1, len(grids) + 1):
         is_set = part[f"layer_{number}"].is_valid().to_numpy(zero_copy_only=False)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from spae.data.media import fit_image
+from spae.data.media import decode_image, fit_image
 
 SMALLEST_SIDE = 0.6
 """Of a crop, as share of the side of view 0."""
@@ -46,3 +46,8 @@ def cut_views(
     """All views of a picture, uint8 (height, width, 3) each, view 0 first: the picture as without views."""
     others = (view_box(seed, key, view) for view in range(1, views))
     return [fit_image(picture, size), *(cut_view(picture, box, size) for box in others)]
+
+
+def decode_views(key: str, media: bytes, *, size: tuple[int, int], views: int, seed: int) -> list[NDArray[np.uint8]]:
+    """The same of an encoded picture; MediaError where it cannot be decoded."""
+    return cut_views(key, decode_image(media), size, views, seed)

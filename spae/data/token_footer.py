@@ -12,14 +12,23 @@ SCHEMA_VERSION = 1
 DEPTH_COLUMN = "depth"
 SHARED_KEYS = (
     *("schema_version", "model_fingerprint", "words_fingerprint", "grids", "layers", "columns", "text_layers"),
-    *("error_db", "views", "view_seed"),
+    *("error_db", "views", "view_seed", "clips", "frame_stride"),
 )
 """What all tables of a folder have in common."""
 MORE_LAYERS = "; write tables with more layers by `python -m jobs.tokenize_shards` (--layers)"
 
 _PREFIX = "spae."
 _ADDED = ("layers", "columns", "text_layers")  # which tables of earlier versions lack
-_IF_ANY = {"agreement": None, "error_db": None, "views": 1, "view_seed": 0, "removed": 0, "removed_sha256": ""}
+_IF_ANY = {
+    "agreement": None,
+    "error_db": None,
+    "views": 1,
+    "view_seed": 0,
+    "clips": None,
+    "frame_stride": 1,
+    "removed": 0,
+    "removed_sha256": "",
+}
 """What footers leave out, and what that means."""
 
 
@@ -57,6 +66,10 @@ class TokenTableFooter:
     """Rows of each picture; several have the columns `view` and `crop`."""
     view_seed: int = 0
     """Of the crops."""
+    clips: int | None = None
+    """Rows of each video: clips, or frames where the model takes pictures; None where there is one row a sample."""
+    frame_stride: int = 1
+    """How many frames further in the video each next frame of a clip lies."""
     removed: int = 0
     """Samples whose rows were removed since (`python -m jobs.remove_samples`)."""
     removed_sha256: str = ""
@@ -65,7 +78,12 @@ class TokenTableFooter:
     @property
     def rows(self) -> int:
         """Rows of the table."""
-        return (self.samples - self.errors - self.removed) * self.views
+        return (self.samples - self.errors - self.removed) * self.views * (self.clips or 1)
+
+    @property
+    def is_of_videos(self) -> bool:
+        """Whether its rows are clips or frames of videos."""
+        return self.clips is not None or len(self.grids[0]) == 3
 
     def stored_grids(self, url: str, layers: int | None = None) -> tuple[Grid, ...]:
         """Grids of the first layers, or of all that are stored; ValueError, naming the table, where fewer are."""

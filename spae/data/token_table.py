@@ -127,8 +127,9 @@ def write_token_table(url: str, rows: TokenRows, footer: TokenTableFooter) -> No
     if tuple(rows.columns) != footer.columns:
         raise ValueError(f"{url}: the columns {', '.join(rows.columns)} are not {', '.join(footer.columns)}")
     schema = table_schema(footer)
-    clips = pa.array([None if len(footer.grids[0]) == 2 else 0] * count, pa.int32())
-    columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), clips]
+    clips: list[int | None] = [*range(footer.clips or 1)] if footer.is_of_videos else [None]
+    numbers = pa.array(clips * (count // len(clips)), pa.int32())
+    columns = [pa.array(rows.keys, pa.string()), pa.array(rows.labels, pa.int32()), numbers]
     depths = rows.columns.get(DEPTH_COLUMN)
     for number, (item, ids) in enumerate(zip(list(schema)[len(columns) :], rows.layers, strict=True), 1):
         values = pa.array(ids.astype(np.int32, copy=False).ravel())
@@ -227,24 +228,32 @@ def rows_of_table(table: pa.Table | pa.RecordBatch, grids: Sequence[Grid], colum
     return TokenRows(keys, labels, tuple(layers), {name: table[name] for name in kept})
 
 
-def open_token_table(folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None) -> TokenRows:
+def open_token_table(
+    folder: str, shard: ShardInfo, model_fingerprint: str, layers: int | None = None, frame_stride: int = 1
+) -> TokenRows:
     """The words of a shard, of the first layers or all of the model.
 
-    Of several views of a picture the first: the picture itself. ValueError where the table is missing, lacks layers, or
-    comes from another model or another shard.
+    Of several views of a picture the first: the picture itself. ValueError where the table is missing, lacks layers,
+    has several clips of a video or clips of another stride, or comes from another model or another shard.
     """
     url = token_table_url(folder, shard.name)
     try:
         rows, footer = read_token_table(url, layers)
     except FileNotFoundError as error:
         raise ValueError(f"{url} does not exist; run `python -m jobs.tokenize_shards` on all shards first") from error
-    for name, expected in (("model_fingerprint", model_fingerprint), ("source_sha256", shard.sha256)):
+    wanted = {"model_fingerprint": model_fingerprint, "source_sha256": shard.sha256, "frame_stride": frame_stride}
+    for name, expected in wanted.items():
         if getattr(footer, name) != expected:
             raise ValueError(f"{url} has {name} {getattr(footer, name)}, and here it is {expected}")
     if rows.depth is not None and (least := int(rows.depth.min(initial=len(rows.layers)))) < len(rows.layers):
         raise ValueError(
             f"{url} has pictures of fewer than {len(rows.layers)} layers; take {least} of them, or write tables by "
             "`python -m jobs.tokenize_shards` without --error"
+        )
+    if (footer.clips or 1) > 1:
+        raise ValueError(
+            f"{url} has {footer.clips} rows of each video, and here one is needed; write tables by `python -m "
+            "jobs.tokenize_shards` without --clips"
         )
     if footer.views > 1:
         rows = rows.take(np.arange(0, len(rows.keys), footer.views))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spae.data.augmentation import load_picture
-from spae.data.media import MediaError, decode_image
+from spae.data.media import MediaError
 from spae.data.records import ShardInfo
 from spae.data.tar import MEND, Sample, samples_of
 from spae.model import SPAE
@@ -83,18 +83,18 @@ def read_whole(shard: ShardInfo) -> Iterator[Sample]:
         )
 
 
-Views = Callable[[str, NDArray[np.uint8], tuple[int, int]], list[NDArray[np.uint8]]]
-"""What is made of a sample's picture at (height, width), by the sample's key."""
+Cut = Callable[[str, bytes], list[NDArray[np.uint8]]]
+"""What is made of a sample, by its key and its picture or video: arrays of the size, as many of each sample."""
 
 
 def decode_pictures(
-    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], views: Views | None = None
+    samples: Iterable[Sample | Undecodable], size: tuple[int, ...], cut: Cut | None = None
 ) -> DecodedPictures:
-    """Decode consecutive samples of a shard as they come, cropped to `size`, or the views of each picture.
+    """Decode consecutive samples of a shard as they come, cropped to `size`, or what `cut` makes of each.
 
-    Of videos the clip in the middle, which has one view.
+    Of videos it is else the clip in the middle.
     """
-    parts = list(_parts(samples, size, sys.maxsize, views))
+    parts = list(_parts(samples, size, sys.maxsize, cut))
     return parts[0] if parts else _pictures([], [], [], size)
 
 
@@ -102,7 +102,7 @@ def _parts(
     samples: Iterable[Sample | Undecodable],
     size: tuple[int, ...],
     most: int,
-    views: Views | None = None,
+    cut: Cut | None = None,
     frame_stride: int = 1,
 ) -> Iterator[DecodedPictures]:
     good: list[Sample] = []
@@ -113,10 +113,7 @@ def _parts(
             errors.append(sample)
             continue
         try:
-            if views is None or len(size) != 2:
-                made = [load_picture(sample.media, size, frame_stride)]
-            else:
-                made = views(sample.key, decode_image(sample.media), (size[0], size[1]))
+            made = [load_picture(sample.media, size, frame_stride)] if cut is None else cut(sample.key, sample.media)
             arrays += made
             good += [sample] * len(made)
         except MediaError as error:

@@ -121,7 +121,7 @@ def test_readers_of_a_split_get_the_pictures_themselves(tables, model, photos, p
 def test_reconstruction_refuses(tables, model, tmp_path, caplog):
     flags = ["--model", model, "--tokens", str(tables), "--output", str(tmp_path)]
     assert reconstruct_shards.main(flags) == 2
-    assert "holds 4 views of each picture" in caplog.text
+    assert "holds 4 views of each sample" in caplog.text
 
 
 def test_views_and_their_seed_are_part_of_what_is_done(tables, model, photos, caplog):

@@ -3,13 +3,17 @@
 A shard is one all the way, so that batches never cross a shard and a table is written by one process.
 """
 
+import functools
 import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError
 
 from jobs.retries import persistently
 from jobs.tokens.job import TokenJob
@@ -17,24 +21,44 @@ from jobs.tokens.messages import DecodedShard, Decoding, FailedShard, LargeShard
 from jobs.tokens.metrics import timed
 from jobs.tokens.reading import read_shard
 from jobs.tokens.usage import peak_memory
+from spae.data.augmentation import load_picture
+from spae.data.isolation import IsolatedProcess
 from spae.data.sources import Shard, SourceShard
 from spae.data.tar import Sample
 from spae.evaluation.pictures import DecodedPictures, Undecodable, decode_pictures
 
 
 @timed("decode")
-def decode_shard(shard: Shard, job: TokenJob) -> Decoding:
-    """Read and decode a shard, unless it is too large or may be; one that cannot be read has failed."""
+def decode_shard(shard: Shard, job: TokenJob, *, isolated: bool = False) -> Decoding:
+    """Read and decode a shard, unless it is too large or may be; one that cannot be read has failed.
+
+    `isolated`: see `decode_samples`.
+    """
     reading = f"reading {shard.url}"
     try:
         if isinstance(shard, SourceShard):
             shard = persistently(reading, shard.counted)
         if shard.samples is None or shard.samples * _sample_bytes(job) > job.block_bytes:
             return LargeShard(shard, peak_memory())
-        pictures = persistently(reading, lambda: decode_pictures(read_shard(shard), job.input_size, job.cut))
+        pictures = persistently(reading, lambda: decode_samples(read_shard(shard), job, isolated=isolated))
     except Exception as error:  # of whatever library the store needs: the other shards go on
         return FailedShard(shard, str(error) or repr(error))
     return DecodedShard(shard, pictures, peak_memory())
+
+
+def decode_samples(
+    samples: Iterable[Sample | Undecodable], job: TokenJob, *, isolated: bool = False
+) -> DecodedPictures:
+    """Decode consecutive samples; `isolated` in a process of its own, which a sample may kill at its own cost."""
+    if not isolated:
+        return decode_pictures(samples, job.input_size, job.cut)
+    with IsolatedProcess() as process:
+        cut = job.cut or functools.partial(_decode_one, size=job.input_size)
+        return decode_pictures(samples, job.input_size, lambda key, media: process.call(cut, key, media))
+
+
+def _decode_one(key: str, media: bytes, *, size: tuple[int, ...]) -> list[NDArray[np.uint8]]:
+    return [load_picture(media, size)]
 
 
 def decoded_bytes(shard: Shard, job: TokenJob) -> int:
@@ -62,13 +86,22 @@ def _sample_bytes(job: TokenJob) -> int:
 
 def _decode(parts: Iterable[list[Sample | Undecodable]], job: TokenJob) -> Iterator[DecodedPictures]:
     if not ray.is_initialized():
-        yield from (decode_pictures(part, job.input_size, job.cut) for part in parts)
+        yield from (decode_samples(part, job) for part in parts)
         return
-    task: Any = ray.remote(num_cpus=job.decoder_cpus)(decode_pictures)
-    pending: deque[ray.ObjectRef] = deque()
+    task: Any = ray.remote(num_cpus=job.decoder_cpus)(decode_samples)
+    pending: deque[tuple[ray.ObjectRef, list[Sample | Undecodable]]] = deque()
+
+    def first() -> DecodedPictures:
+        ref, part = pending.popleft()
+        try:
+            pictures: DecodedPictures = ray.get(ref)
+        except RayError:  # its process died each time
+            pictures = ray.get(task.remote(part, job, isolated=True))
+        return pictures
+
     for part in parts:
         if len(pending) == job.parts_at_once:
-            yield ray.get(pending.popleft())
-        pending.append(task.remote(part, job.input_size, job.cut))
+            yield first()
+        pending.append((task.remote(part, job), part))
     while pending:
-        yield ray.get(pending.popleft())
+        yield first()

@@ -57,6 +57,7 @@ class _Prepared(Generic[ItemT]):
     value: Any
     item: ItemT
     lost: int = 0
+    rescued: bool = False
 
     @property
     def calls(self) -> int:
@@ -72,6 +73,7 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         size: of the pool.
         failed: the outcome of an item that was lost too often, and why.
         prepare: makes the task of an item; None where the actors take items.
+        rescue: makes another task of an item whose task lost its process each time; None where it has failed then.
         weight: bytes that an item takes once it is prepared.
     """
 
@@ -83,9 +85,10 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         failed: Callable[[ItemT, str], OutcomeT],
         prepare: Callable[[ItemT], ray.ObjectRef] | None = None,
         weight: Callable[[ItemT], int] = lambda item: 0,
+        rescue: Callable[[ItemT], ray.ObjectRef] | None = None,
     ) -> None:
         self._start, self._method, self._size, self._failed = start, method, size, failed
-        self._prepare, self._weight = prepare, weight
+        self._prepare, self._weight, self._rescue, self._rescued = prepare, weight, rescue, set[ray.ObjectRef]()
         self._starting: dict[ray.ObjectRef, _Worker] = {}
         self._workers: list[_Worker] = []
         self._preparing: dict[ray.ObjectRef, ItemT] = {}
@@ -145,7 +148,8 @@ class ActorPool(Generic[ItemT, OutcomeT]):
         if ref in self._starting:
             self._note_start(ref)
         elif ref in self._preparing:  # an actor that is given one that failed fails by what it failed
-            self._prepared.append(_Prepared(ref, self._preparing.pop(ref)))
+            self._prepared.append(_Prepared(ref, self._preparing.pop(ref), rescued=ref in self._rescued))
+            self._rescued.discard(ref)
             if any(not worker.calls for worker in self._workers):
                 self._width = min(self._width + 1, self._most_tasks)
         else:
@@ -185,6 +189,10 @@ class ActorPool(Generic[ItemT, OutcomeT]):
                 return
             outcome = self._failed(call.item, str(error))
         except RayError as error:
+            if self._rescue is not None and not call.rescued:
+                self._rescued.add(again := self._rescue(call.item))
+                self._preparing[again] = call.item
+                return
             outcome = self._failed(call.item, str(error))
         self._bytes -= self._weight(call.item)
         yield outcome

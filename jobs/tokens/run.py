@@ -102,10 +102,10 @@ def tokenize(plan: TokenPlan, job: TokenJob, actors: ModelActors, *, may_grow: b
     options: dict[str, Any] = {
         "num_cpus": job.decoder_cpus,
         "memory": actors.memory_beside or None,
-        "max_retries": ATTEMPTS,
+        "max_retries": 2,
         "scheduling_strategy": "SPREAD",
     }
-    decode = ray.remote(**options)(decode_shard)
+    decode: Any = ray.remote(**options)(decode_shard)
     pool: ActorPool[Shard, Outcome] = ActorPool(
         lambda: actors.start(ShardEncoder, job, calls=2),  # one publishes while the other computes
         "tokenize",
@@ -113,6 +113,7 @@ def tokenize(plan: TokenPlan, job: TokenJob, actors: ModelActors, *, may_grow: b
         failed=FailedShard,
         prepare=lambda shard: decode.remote(shard, job),
         weight=lambda shard: decoded_bytes(shard, job),
+        rescue=lambda shard: decode.options(max_retries=ATTEMPTS).remote(shard, job, isolated=True),
     )
     for outcome in pool.run(plan.todo):
         watch.note(outcome.shard.name, outcome.reason if isinstance(outcome, FailedShard) else "")

@@ -30,7 +30,10 @@ class MediaError(ValueError):
 
     def __init__(self, reason: str, details: str = "") -> None:
         super().__init__(f"{reason}: {details}" if details else reason)
-        self.reason = reason
+        self.reason, self._details = reason, details
+
+    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str]]:
+        return MediaError, (self.reason, self._details)
 
 
 @dataclass(frozen=True)

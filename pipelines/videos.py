@@ -17,7 +17,7 @@ from pipelines.samples.images import CheckName
 from pipelines.samples.videos import VideoSamples
 from pipelines.shards.command import ShardFlags, run_command
 from spae.data.publishing import absolute
-from spae.data.sources import VIDEO_PATTERNS, SourceSettings, VideoSourceName
+from spae.data.sources import VIDEO_PATTERNS, BrokenContainers, SourceSettings, VideoSourceName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,15 @@ class VideosFlags(ShardFlags):
 
     source: VideoSourceName
     """folder: one folder of videos a class, such as UCF-101. kinetics: --annotations names the clips, which lie below
-    --input as {id}_{start:06d}_{end:06d}.mp4; 5 to 20% of Kinetics can no longer be had, see --max-error-share."""
+    --input as {id}_{start:06d}_{end:06d}.mp4, be it in tars (.tar.gz too, where there is room to unpack all of them); 5
+    to 20% of Kinetics can no longer be had, see --max-error-share."""
     include: str = ""
     """folder: patterns of the file names that are inputs, such as '*.mp4'; without it the usual ones of videos,
     with '*' all files."""
     annotations: str = ""
     """CSV table with label, youtube_id, time_start, time_end and, where it holds several, split."""
+    broken_containers: BrokenContainers = "fail"
+    """kinetics: tars that are broken or cut: fail before any work, or skip, that is take what can be read of them."""
     check: CheckName = "header"
     """header: each file's headers, packets and first frame. decode: every frame, some ten times slower."""
     frames: int | None = None
@@ -53,7 +56,14 @@ class VideosFlags(ShardFlags):
         """Where the videos come from."""
         url, annotations = (absolute(place) if place else "" for place in (self.input, self.annotations))
         include = self.include or (VIDEO_PATTERNS if self.source == "folder" else "")
-        return SourceSettings(name=self.source, url=url, split=self.split, annotations=annotations, include=include)
+        return SourceSettings(
+            name=self.source,
+            url=url,
+            split=self.split,
+            annotations=annotations,
+            include=include,
+            broken_containers=self.broken_containers,
+        )
 
     def sample_maker(self) -> VideoSamples:
         """How each clip is stored."""

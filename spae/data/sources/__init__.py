@@ -108,7 +108,7 @@ class SourceSettings:
         if self.name == "kinetics":
             if not self.annotations:
                 raise ValueError("--source kinetics needs --annotations, the CSV table of the clips")
-            return KineticsSource(self.url, self.annotations, self.split)
+            return KineticsSource(self.url, self.annotations, self.split, self.broken_containers)
         if self.name == "folder":
             patterns = tuple(filter(None, (pattern.strip() for pattern in self.include.split(","))))
             return FolderSource(self.url, patterns or ("*",))

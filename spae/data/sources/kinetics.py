@@ -1,6 +1,7 @@
 """Kinetics and what is annotated like it: a table of clips, and a folder with as many of them as could be had."""
 
 import csv
+import hashlib
 import io
 import logging
 import posixpath
@@ -12,7 +13,9 @@ import fsspec
 
 from spae.data.publishing import read_bytes
 from spae.data.records import ClassName, safe_key
+from spae.data.sources.archives import archived_files, is_archived, read_archived
 from spae.data.sources.base import Entry
+from spae.data.sources.containers import BrokenContainers
 from spae.data.sources.files import NOT_TEXT, is_text, readable
 from spae.data.sources.folder import FolderSource
 from spae.data.sources.unpacked import TAR_SUFFIXES
@@ -38,16 +41,18 @@ class KineticsSource:
     """The clips of one split in a CSV table of annotations, which lie as files below `url`, in class folders or none.
 
     A file is named `{id}_{start:06d}_{end:06d}.mp4`, or `{id}.mp4` if it is the clip already; times are in seconds. The
-    first in the order of paths counts. The inputs are the rows of the table: one without a file is listed as a missing
-    clip; a file without a row, in any split, is no input but counted in the log. Labels count the sorted class names of
-    the whole table from 0. Listing holds the table and all file names in memory: half a million clips took 450 MB and
-    10 s.
+    first in the order of paths counts. Where there are tars alone, as the releases are published, the files are their
+    members. The inputs are the rows of the table: one without a file is listed as a missing clip; a file without a row,
+    in any split, is no input but counted in the log. Labels count the sorted class names of the whole table from 0.
+    Published splits differ, so that the log tells a hash of the clips that are there. Listing holds the table and all
+    file names in memory: half a million clips took 450 MB and 10 s.
     """
 
     url: str
     annotations: str
     """URL of the table."""
     split: str
+    broken_containers: BrokenContainers = "fail"
 
     def classes(self) -> tuple[ClassName, ...]:
         """The class names of all splits."""
@@ -60,7 +65,7 @@ class KineticsSource:
         rows, files = self._rows(), self._files()
         strangers = files.keys() - {name for row in rows for name in row.file_names}
         seen: set[str] = set()
-        missing = 0
+        used: list[str] = []
         for row in rows:
             if row.split is not None and row.split not in self._split_names:
                 continue
@@ -71,22 +76,26 @@ class KineticsSource:
                 continue
             seen.add(row.key)
             found = next((files[name] for name in row.file_names if name in files), None)
-            missing += found is None
+            used += [] if found is None else [f"{row.key} {row.label}"]
             path, size = found or (f"{row.key}.mp4", None)
             problem = "missing clip" if found is None else "" if is_text(path) else NOT_TEXT
             yield Entry(safe_key(row.key), readable(path), labels[row.label], size, problem)
-        self._report(missing, len(seen), len(strangers))
+        self._report(used, len(seen), len(strangers))
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The file's bytes, cut after `limit`."""
+        if is_archived(entry.path):
+            return read_archived(self.url, entry.path, entry.size or 0, limit)
         return FolderSource(self.url).read(entry, limit)
 
     @property
     def _split_names(self) -> tuple[str, ...]:
         return SPLIT_NAMES.get(self.split, (self.split,))
 
-    def _report(self, missing: int, clips: int, strangers: int) -> None:
-        if missing:
+    def _report(self, used: list[str], clips: int, strangers: int) -> None:
+        digest = hashlib.sha256("".join(f"{line}\n" for line in sorted(used)).encode()).hexdigest()
+        logger.info("%s: %d clips in use; sha256 of their sorted list (key, label): %s", self.split, len(used), digest)
+        if missing := clips - len(used):
             message = "%d of %d annotated clips are missing in %s; 5 to 20%% of Kinetics can no longer be had"
             logger.warning(f"{message}: --max-error-share says how many a run may lack", missing, clips, self.url)
         if strangers:
@@ -122,14 +131,17 @@ class KineticsSource:
                 f"{self.url} is no folder that can be listed; --input names the folder that holds the clips"
             )
         files: dict[str, tuple[str, int | None]] = {}
-        packed = 0
+        tars: list[str] = []
         for path, row in sorted(file_system.find(root, detail=True).items()):
+            path = path.removeprefix(f"{root.rstrip('/')}/")
             name, suffix = posixpath.splitext(posixpath.basename(path))
             if suffix.lower() in VIDEO_SUFFIXES:
-                files.setdefault(name, (path.removeprefix(root.rstrip("/") + "/"), row.get("size")))
-            packed += path.lower().endswith(TAR_SUFFIXES)
-        if packed and not files:
-            raise ValueError(f"{self.url} holds {packed} tars and no video; unpack them first (tar -xf)")
+                files.setdefault(name, (path, row.get("size")))
+            tars += [path] if path.endswith(TAR_SUFFIXES) else []
+        for member, path, size in () if files else archived_files(self.url, tars, self.broken_containers):
+            name, suffix = posixpath.splitext(posixpath.basename(member))
+            if suffix.lower() in VIDEO_SUFFIXES:
+                files.setdefault(name, (path, size))
         return files
 
 

@@ -1,12 +1,15 @@
+import hashlib
 import logging
 import os
+import re
 import shutil
+import tarfile
 
 import pytest
 
 from spae.data.publishing import publish
 from spae.data.records import check_key
-from spae.data.sources import SourceSettings
+from spae.data.sources import SourceSettings, archives
 from spae.data.sources.kinetics import KineticsSource
 from tests.videos import KINETICS_HEADER, kinetics
 
@@ -117,8 +120,62 @@ def test_unusable_tables_and_folders_are_named(tmp_path, release):
         SourceSettings(name="kinetics", url=str(tmp_path), split="train").open()
 
 
-def test_a_release_that_is_still_packed_is_refused_with_the_remedy(release, tmp_path):
-    for name in ("part_0.tar.gz", "part_1.tar"):
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"holds 2 tars and no video; unpack them first"):
+def packed(release, folder, suffix, mode):
+    """The release as two tars, in each the clips of a class; stored once without class folders."""
+    for number, name in enumerate(("riding_a_bike", "tap_dancing")):
+        with tarfile.open(folder / f"part_{number}{suffix}", mode) as tar:
+            for path in sorted((release[0] / name).iterdir()):
+                tar.add(path, path.name if number else f"./{name}/{path.name}")
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".tar.gz", "w:gz"), (".tar", "w")])
+def test_releases_as_they_are_published_give_what_their_files_give(release, tmp_path, suffix, mode):
+    packed(release, tmp_path, suffix, mode)
+    source, unpacked = (KineticsSource(str(place), str(release[1]), "train") for place in (tmp_path, release[0]))
+    entries, expected = list(source.entries()), list(unpacked.entries())
+    for entry, other in zip(entries, expected, strict=True):
+        assert (entry.key, entry.label, entry.size, entry.problem) == (
+            other.key,
+            other.label,
+            other.size,
+            other.problem,
+        )
+        if not entry.problem:
+            assert source.read(entry, 1 << 20) == unpacked.read(other, 1 << 20)
+            assert source.read(entry, 10) == unpacked.read(other, 10)
+    assert re.fullmatch(rf"part_1{re.escape(suffix)}#\d+#-a_00000001_000010_000020\.mp4", entries[1].path)
+
+
+def test_the_list_of_clips_in_use_is_hashed_wherever_they_lie(release, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+
+    def said(place):
+        caplog.clear()
+        list(KineticsSource(str(place), str(release[1]), "train").entries())
+        return re.findall(r"train: (\d) clips in use; sha256 of their sorted list \(key, label\): (\w+)", caplog.text)
+
+    packed(release, tmp_path, ".tar.gz", "w:gz")
+    assert said(tmp_path) == said(release[0])
+    lines = [f"-a_{n:08d}_{10 * n:06d}_{10 * n + 10:06d} {('riding a bike', 'tap dancing')[n % 2]}\n" for n in range(6)]
+    assert said(tmp_path) == [("6", hashlib.sha256("".join(lines).encode()).hexdigest())]
+    (tmp_path / "part_1.tar.gz").unlink()
+    assert said(tmp_path) == [("3", hashlib.sha256("".join(lines[::2]).encode()).hexdigest())]
+
+
+def test_a_release_that_is_broken_ends_the_run_unless_what_can_be_read_is_enough(release, tmp_path):
+    packed(release, tmp_path, ".tar.gz", "w:gz")
+    cut = tmp_path / "part_1.tar.gz"
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    with pytest.raises(ValueError, match=r"1 containers cannot be read whole: part_1.tar.gz \("):
+        list(KineticsSource(str(tmp_path), str(release[1]), "train").entries())
+    entries = list(KineticsSource(str(tmp_path), str(release[1]), "train", "skip").entries())
+    problems = [entry.problem for entry in entries]
+    assert problems[::2] == [""] * 3 + ["missing clip"]
+    assert "missing clip" in problems[1::2]
+
+
+def test_releases_that_have_no_room_unpacked_are_refused_with_the_remedy(release, tmp_path, monkeypatch):
+    packed(release, tmp_path, ".tar.gz", "w:gz")
+    monkeypatch.setattr(archives, "room", lambda: 5_000)
+    with pytest.raises(ValueError, match=r"more than a process can keep in .*; make plain tars of them \(gunzip\)"):
         list(KineticsSource(str(tmp_path), str(release[1]), "train").entries())

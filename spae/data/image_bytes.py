@@ -37,6 +37,16 @@ def is_lossy(form: str, data: bytes) -> bool:
     return False
 
 
+def is_video(data: bytes) -> bool:
+    """Whether this is an mp4 or its like, Matroska, WebM or AVI."""
+    return data[4:8] == b"ftyp" or data.startswith(b"\x1aE\xdf\xa3") or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether this is a JPEG or PNG."""
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
 def is_heif(data: bytes) -> bool:
     """Whether this is HEIC, or another HEIF file: what phones of one maker write."""
     return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS

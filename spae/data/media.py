@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from spae.data.colours import as_srgb
-from spae.data.image_bytes import is_heif, is_lossy, is_whole_jpeg
+from spae.data.image_bytes import is_heif, is_lossy, is_video, is_whole_jpeg
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What is opened at all (JPEG includes MPO); Pillow knows more, some of which start other programs."""
@@ -184,6 +184,8 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except UnidentifiedImageError as error:
         if is_heif(data):
             raise MediaError("HEIC image", "nothing here decodes HEVC; make JPEG of it, as by heif-convert") from error
+        if is_video(data):
+            raise MediaError("no image", "a video; a model of clips takes it, or frames of it by --clips") from error
         raise MediaError("no image", f"in none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own bound, twice ours
         raise MediaError("too many pixels", str(error)) from error

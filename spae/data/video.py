@@ -19,6 +19,7 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from spae.data.image_bytes import is_picture
 from spae.data.media import MediaError
 
 CONTAINERS = {
@@ -201,7 +202,8 @@ def _open(data: bytes, limits: VideoLimits) -> InputContainer:
     try:
         return av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace", io_open=_open_nothing)
     except Exception as error:  # libav's errors derive from a dozen of Python's
-        raise MediaError("no video file", repr(error)) from error
+        details = "a picture; a model of pictures takes it" if is_picture(data) else repr(error)
+        raise MediaError("no video file", details) from error
 
 
 def _open_nothing(url: str, *_: object) -> None:

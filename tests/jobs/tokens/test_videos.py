@@ -27,7 +27,7 @@ from spae.pyramid import TokenPyramid
 from tests import tiny_spae
 from tests.image_layouts import write_files
 from tests.tiny_reconstruction import reconstruct_tables
-from tests.tiny_shards import write_split
+from tests.tiny_shards import samples, write_split
 from tests.tiny_tokens import token_job, tokenize_shard, tokenize_split
 from tests.videos import encoded, frames_of, moving_digit, panned
 
@@ -126,6 +126,16 @@ def test_a_folder_of_videos_becomes_frames_with_a_model_of_pictures(model, tmp_p
     publish_manifest(str(tmp_path), find_token_tables(str(tmp_path)))
     publish(str(tmp_path / "vocabulary.parquet"), SPAE.from_pretrained(model).vocabulary.words_parquet())
     assert verify_tokens([str(tmp_path), "--model", model, "--input", str(tmp_path / "videos"), "--files", "10"]) == 0
+
+
+def test_models_that_do_not_fit_the_shards_give_dead_letters_that_say_what_does(model, video_model, videos, tmp_path):
+    pictures = write_split(tmp_path / "pictures", [samples(2)])
+    for made, split, name, count in ((model, videos, "a video", 5), (video_model, pictures, "a picture", 2)):
+        output = tmp_path / made.rsplit("/", 1)[-1]
+        (shard,) = load_index(split).shards
+        assert tokenize_shard(token_job(made, output), shard).errors == shard.samples
+        details = [row["detail"] for row in pq.read_table(output / "errors").to_pylist()]
+        assert sum(f": {name}; a model of" in detail for detail in details) == count
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from spae.data.media import MediaError
+from spae.data.media import MediaError, decode_image, encode_png
 from spae.data.mp4 import encode_mp4
 from spae.data.video import CODECS, DEFAULT_VIDEO_LIMITS, ClipShape, VideoLimits, check_video, decode_clips, read_frames
 from tests.videos import FORMATS, encoded, frames_of, mutated, panned, tone
@@ -169,6 +169,35 @@ def test_clips_of_a_variable_rate_are_frames_of_the_file():
     every = [frame.pixels for frame in read_frames(data)]
     (clip,) = decode_clips(data, ClipShape(3, 2), [1.0])
     assert np.array_equal(clip, np.stack(every[1::2]))
+
+
+@pytest.mark.parametrize("rate", [24_000 / 1_001, 24, 30, 60_000 / 1_001])
+def test_clips_hold_the_frames_of_a_full_decode_at_any_rate(rate):
+    data = encode_mp4(frames_of(panned(20), rate), rate=rate, crf=18)
+    assert check_video(data).frames_per_second == pytest.approx(rate, rel=1e-4)
+    every = [frame.pixels for frame in read_frames(data)]
+    (clip,) = decode_clips(data, ClipShape(5, 2, rate), [1.0])
+    assert np.array_equal(clip, np.stack(every[11:20:2]))
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_clips_of_a_phone_held_upright_are_upright(rotation):
+    data = encoded(panned(6), rotation=rotation)
+    (clip,) = decode_clips(data, ClipShape(6), [0.0])
+    turned = np.stack([np.rot90(pixels, rotation // 90) for pixels in panned(6)])
+    assert clip.shape == turned.shape
+    assert np.abs(clip.astype(int) - turned).mean() < 8
+
+
+@pytest.mark.parametrize("name", ["H.264 in mp4", "VP9", "MPEG-4 in avi"])
+def test_a_video_says_what_takes_it(name):
+    with pytest.raises(MediaError, match="no image: a video; a model of clips takes it, or frames of it by --clips"):
+        decode_image(encoded(panned(2), *FORMATS[name]))
+
+
+def test_a_picture_says_what_takes_it():
+    with pytest.raises(MediaError, match="no video file: a picture; a model of pictures takes it"):
+        check_video(encode_png(panned(1)[0]))
 
 
 def test_a_video_without_a_clip_in_it_says_so():

@@ -9,6 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 _POOLS = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -63,12 +64,29 @@ class ResidualBlock(nn.Module):
         self.conv2 = convolution(dimensions, (after, after), bias=False)
         same = before == after
         self.shortcut = nn.Identity() if same else convolution(dimensions, channels, kernel=1, bias=False)
+        self.recomputes = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, *S) -> (B, after, *S)."""
+        if self.recomputes and torch.is_grad_enabled():
+            out: Tensor = checkpoint(self._transformed, x, use_reentrant=False)
+            return out
+        return self._transformed(x)
+
+    def _transformed(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return self.shortcut(x) + h
+
+
+def recompute_activations(network: nn.Module, recomputes: bool = True) -> None:
+    """Let the residual blocks of a network hold their inputs alone, and compute the rest again for the gradient.
+
+    Gradients are the same bit for bit on one device. docs/video.md tells memory and operations of both.
+    """
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            module.recomputes = recomputes
 
 
 class Downsample(nn.Module):

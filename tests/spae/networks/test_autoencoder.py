@@ -3,7 +3,7 @@ import torch
 
 from spae.config import NetworkConfig, SPAEConfig
 from spae.networks.autoencoder import Decoder, Encoder
-from spae.networks.layers import convolution
+from spae.networks.layers import ResidualBlock, convolution, recompute_activations
 from spae.presets import PRESETS
 
 SMALL = NetworkConfig(base_channels=8, channel_multipliers=(1, 2), residual_blocks=1, middle_blocks=1)
@@ -39,6 +39,33 @@ def test_shapes_and_gradients(config):
     assert rebuilt.shape == pixels.shape
     rebuilt.square().mean().backward()
     assert all(p.grad is not None for half in (encoder, decoder) for p in half.parameters())
+
+
+@pytest.mark.parametrize("config", [IMAGE, CLIP], ids=["image", "clip"])
+def test_recomputed_activations_give_the_same_gradients_and_hold_less(config):
+    torch.manual_seed(0)
+    network, pixels = torch.nn.Sequential(Encoder(config), Decoder(config)), torch.randn(2, 3, *config.input_size)
+    found, held = [], []
+
+    def note(tensor):
+        held.append(tensor.numel())
+        return tensor
+
+    for block in (module for module in network.modules() if isinstance(module, ResidualBlock)):
+        block.register_forward_pre_hook(lambda module, inputs: (note(inputs[0]),))  # what a block keeps that recomputes
+    for recomputes in (False, True):
+        recompute_activations(network, recomputes)
+        network.zero_grad()
+        held.clear()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = network(pixels).square().mean()
+        count = sum(held)
+        loss.backward()
+        found.append((count, loss.detach(), [p.grad.clone() for p in network.parameters()]))
+    (plain, loss, gradients), (fewer, again, others) = found
+    assert fewer < 0.7 * plain
+    assert torch.equal(loss, again)
+    assert all(torch.equal(one, other) for one, other in zip(gradients, others, strict=True))
 
 
 def test_gradients_of_two_frames_are_sound_in_bfloat16():

@@ -43,6 +43,7 @@ class DemoDrawingsFlags:
 
 
 NAMES, SUMS = ("3-shot", "3-shot+permuted-labels"), ("3-shot-sum",)
+LAST = ("3-shot+asked-last", "3-shot-sum+asked-last")
 DAMAGES = ("outpainting", "inpainting", "deblurring", "shift", "rotation", "super-resolution", "colourisation")
 
 
@@ -89,6 +90,8 @@ def whole_table() -> tuple[DemoRun, ...]:
         drawing("stride 16", "--stride", "16"),
         drawing("stride 1", "--stride", "1"),
         drawing("stride 4, its last 4 words seen", "--history", "4"),
+        drawing("one pass, examples of the asked class last", "--stride", "0", settings=LAST),
+        drawing("stride 4, examples of the asked class last", settings=LAST),
         drawing("one pass, temperature .7", "--stride", "0", *hot),
         drawing("stride 4, temperature .7", *hot),
         drawing("stride 4, likeliest of 4 at .7", *hot, "--candidates", "4"),

@@ -38,17 +38,32 @@ class DrawingQuery:
 
 @dataclass(frozen=True)
 class DrawingEpisode:
-    """Examples and the queries that share them."""
+    """Examples and the queries that share them.
+
+    Attributes:
+        number: of the episode.
+        support_keys: of the examples.
+        examples: in the order of the prompt.
+        queries: what is asked for.
+        names: of each example's class, where those of a query's class shall come last in its prompt.
+    """
 
     number: int
     support_keys: tuple[str, ...]
     examples: tuple[DrawnExample, ...]
     queries: tuple[DrawingQuery, ...]
+    names: tuple[str, ...] | None = None
 
     @property
     def requests(self) -> list[DrawingRequest]:
         """What is asked of a drawer."""
-        return [DrawingRequest(self.examples, query.condition, query.known) for query in self.queries]
+        return [DrawingRequest(self._ordered(query), query.condition, query.known) for query in self.queries]
+
+    def _ordered(self, query: DrawingQuery) -> tuple[DrawnExample, ...]:
+        if self.names is None:
+            return self.examples
+        named = sorted(zip(self.names, self.examples, strict=True), key=lambda one: one[0] == query.target)
+        return tuple(example for _, example in named)
 
 
 class DrawingTask(EpisodeSource, Protocol):

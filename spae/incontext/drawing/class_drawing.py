@@ -17,6 +17,8 @@ from spae.incontext.drawing.drawer import DrawnExample
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PERMUTED = "permuted-labels"
 """A control: what examples are said to show is dealt among them anew."""
+ASKED_LAST = "asked-last"
+"""A control: the examples of the class that is asked for come last, which no order of chance gives away."""
 SHOTS = (1, 3, 5)
 
 
@@ -80,7 +82,7 @@ class ClassDrawing:
 
         ValueError for an unknown setting, too few examples, and where names are no numbers but should be.
         """
-        shots, wording, permuted = self._parted(setting)
+        shots, wording, control = self._parted(setting)
         labels = self._labels(wording)
         draw = random_generator(self.seed, number, f"{self.name} {shots}")
         known = sorted(set(self.support.members) & set(self.class_names))
@@ -94,12 +96,14 @@ class ClassDrawing:
         for label in asked[: self.queries].tolist():
             condition = wording.query(self.class_names[label], draw)
             queries.append(DrawingQuery(condition, condition, self.class_names[label]))
-        if permuted:
+        if control == PERMUTED:
             names = draw.permutation(names).tolist()
         examples = tuple(
             DrawnExample(wording.example(name), self.support.ids(row)) for name, row in zip(names, rows, strict=True)
         )
-        return DrawingEpisode(number, tuple(self.support.keys[row] for row in rows), examples, tuple(queries))
+        keys = tuple(self.support.keys[row] for row in rows)
+        of_class = tuple(names) if control == ASKED_LAST else None
+        return DrawingEpisode(number, keys, examples, tuple(queries), of_class)
 
     def _labels(self, wording: _Wording) -> list[int]:
         """Classes that can be asked for."""
@@ -112,10 +116,11 @@ class ClassDrawing:
             raise ValueError(f"class {other!r} is none of {', '.join(NUMBERS)}, which sums and successors are of")
         return [label for label in numbers if NUMBERS.index(self.class_names[label]) >= wording.first]
 
-    def _parted(self, setting: str) -> tuple[int, _Wording, bool]:
-        """Shots, wording and whether it is the control; ValueError for what is no setting."""
+    def _parted(self, setting: str) -> tuple[int, _Wording, str]:
+        """Shots, wording and control, which may be empty; ValueError for what is no setting."""
         name, _, control = setting.partition("+")
-        if name not in self.settings or control not in ("", PERMUTED):
-            raise ValueError(f"setting {setting!r} is none of {', '.join(self.settings)}, each also with +{PERMUTED}")
+        if name not in self.settings or control not in ("", PERMUTED, ASKED_LAST):
+            known = ", ".join(self.settings)
+            raise ValueError(f"setting {setting!r} is none of {known}, each also with +{PERMUTED} or +{ASKED_LAST}")
         shots, _, _ = name.partition("-")
-        return int(shots), _WORDINGS[name.removeprefix(f"{shots}-shot")], bool(control)
+        return int(shots), _WORDINGS[name.removeprefix(f"{shots}-shot")], control

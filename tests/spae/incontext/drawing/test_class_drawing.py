@@ -57,6 +57,16 @@ def test_the_control_tells_the_same_pictures_by_names_dealt_anew():
     assert plain.queries == control.queries
 
 
+@pytest.mark.parametrize("wording", ["", "-sum", "-successor"])
+def test_the_examples_of_what_is_asked_for_can_come_last(wording):
+    plain, control = (task().episode(f"3-shot{wording}{last}", 0) for last in ("", "+asked-last"))
+    assert plain.queries == control.queries
+    for query, request in zip(control.queries, control.requests, strict=True):
+        assert sorted(example.ids for example in request.examples) == sorted(one.ids for one in plain.examples)
+        shown = [NUMBERS[example.ids[0]] == query.target for example in request.examples]
+        assert shown == [False] * 27 + [True] * 3
+
+
 def test_queries_are_of_all_classes_in_turn():
     targets = Counter(query.target for query in task(queries=20).episode("1-shot", 0).queries)
     assert set(targets.values()) == {2}

@@ -21,6 +21,7 @@ import tyro
 
 from jobs.cluster import connect
 from jobs.paths import place, place_or_name
+from jobs.reporting.clips import example_strip
 from jobs.reporting.comparison import compared_figures, comparison_text, require_same_protocol
 from jobs.reporting.scores import score_document
 from jobs.resources import ResourcesError
@@ -85,7 +86,7 @@ def evaluate(
 
     ValueError where a shard or a table is damaged.
     """
-    identities = judge_identities(index, options, model.config.input_size, flags.device)
+    identities = judge_identities(index, options, model.config.input_size, flags.device, flags.frame_stride)
     folder = ReferenceFolder(flags.references) if flags.references else None
     references = known_references(folder, identities, options) if folder else None
     options = dataclasses.replace(options, count_originals=references is None)
@@ -193,9 +194,14 @@ def _write_pages(
     document: dict[str, Any], counts: Sequence[Sequence[int]], index: SplitIndex, model: SPAE, flags: EvaluateFlags
 ) -> None:
     """Write the table and all pictures."""
+    if len(model.config.input_size) == 3:
+        examples = example_strip(model, index, flags.examples, flags.frame_stride)
+    else:
+        examples = draw_examples(model, index, flags.examples, flags.batch)
     pictures = {
-        f"{flags.named}.png": score_plot(document),
-        f"{flags.named}-pictures.png": draw_examples(model, index, flags.examples, flags.batch),
+        f"{flags.named}.png": score_plot(document, "words"),
+        f"{flags.named}-bits.png": score_plot(document, "bits"),
+        f"{flags.named}-pictures.png": examples,
         f"{flags.named}-words.png": png_bytes(usage_figure(counts, model.vocabulary.word_list)),
     }
     for url, data in pictures.items():

@@ -24,7 +24,6 @@ from spae.pyramid import TokenPyramid
 INK, FAINT, HIT = "#22252b", "#8a8f98", "#b3261e"
 _PALETTE = ("#2f5d9b", "#c26a1b", "#3d8361", "#7a4e9b", FAINT)
 DPI = 160
-
 _LEGEND = (
     "Above: the words of each layer where they stand in its grid, like words in like colours.\n"
     "Below: what layers 1 to l rebuild, and its PSNR."
@@ -202,18 +201,19 @@ def usage_figure(counts: Sequence[Sequence[int]], words: Sequence[str], shown: i
 
 
 def curves_figure(histories: Mapping[str, Rows], names: Mapping[str, str], axis: str = "step") -> Figure:
-    """Curves: one panel a quantity, one line a run; rows without the quantity are left out.
+    """Curves: one panel a quantity, four beside each other, one line a run; rows without the quantity are left out.
 
     Args:
         histories: for each run its rows, each with `step`, its place on the axis.
         names: title of each quantity that is shown.
         axis: what is counted there; other than steps its rows are marked, on a logarithmic scale.
     """
-    figure, few = _figure(3.3 * len(names), 2.8), axis != "step"
+    rows, columns, few = math.ceil(len(names) / 4), min(4, len(names)), axis != "step"
+    figure = _figure(3.3 * columns, 2.8 * rows)
     for number, (name, title) in enumerate(names.items(), 1):
-        axes = figure.add_subplot(1, len(names), number)
-        for colour, (run, rows) in zip(_PALETTE, histories.items(), strict=False):
-            if points := [(row["step"], row[name]) for row in rows if name in row]:
+        axes = figure.add_subplot(rows, columns, number)
+        for colour, (run, history) in zip(_PALETTE, histories.items(), strict=False):
+            if points := [(row["step"], row[name]) for row in history if name in row]:
                 axes.plot(*zip(*points, strict=True), "o-" if few else "-", label=run, color=colour, linewidth=1.6)
         axes.set_xscale("log" if few else "linear")
         axes.set_title(title, fontsize=9, color=INK)

@@ -9,9 +9,20 @@ from PIL import Image
 from torch import Tensor
 
 from spae.data.media import encode_png
+from spae.data.records import SplitIndex
+from spae.evaluation.pictures import channels_first, read_pictures
 from spae.model import SPAE
 
 _GAP = 2  # pixels between clips, white
+
+
+def example_strip(model: SPAE, index: SplitIndex, count: int, frame_stride: int) -> bytes:
+    """The first clips of a split in a strip, each above what 1 to D layers give; ValueError where none is decodable."""
+    for shard in index.shards:
+        for clips in read_pictures(shard, model.config.input_size, count, frame_stride):
+            if clips.keys:
+                return strip_png(clip_rows(model, channels_first(clips.pixels), range(1, model.depth + 1)))
+    raise ValueError(f"no video of {index.name} can be decoded")
 
 
 def clip_rows(model: SPAE, clips: Tensor, layers: Sequence[int]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ class ComparedFigure:
     values: tuple[str, ...]
 
 
-_PROTOCOL = ("source_sha256", "input_size", "crop", "judges", "references", "inception_splits")
+_PROTOCOL = ("source_sha256", "input_size", "crop", "clips", "judges", "references", "inception_splits")
 """What figures must share to stand in one table; what older documents lack is not compared."""
 
 

@@ -25,6 +25,8 @@ def score_document(score: SplitScore, model: SPAE) -> dict[str, Any]:
             row |= {"clip_score": score.clip.layers[number - 1]}
             row |= {"clip_score_so_far": score.clip.cumulative[number - 1]}
             row |= {"relative_clip_score": score.clip.relative[number - 1]}
+            if number <= len(score.clip.pools):
+                row["in_pools"] = dataclasses.asdict(score.clip.pools[number - 1])
         if score.readable is not None:
             row["readable"] = {"share": score.readable[0][number - 1], "uniform": score.readable[1]}
         layers.append(row)
@@ -51,6 +53,7 @@ def _rebuilt(score: RebuiltScore) -> dict[str, Any]:
     pixels = score.pixels
     row: dict[str, Any] = {"psnr": pixels.psnr, "psnr_mean": pixels.psnr_mean}
     row |= {"mean_squared_error": pixels.mean_squared_error, "ssim": score.similarity, "judges": score.judged}
+    row |= {} if score.frames is None else {"psnr_frames": score.frames}
     return row if score.bits is None else {**row, "bits": score.bits}
 
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from jobs.reproductions.base import Cell, Document, Inputs, Run
 
-PRINTED = {"FID": "FID", "IS": "IS", "LPIPS (VGG16)": "LPIPS", "LPIPS (AlexNet)": "LPIPS", "CLIP score": "CLIP score"}
+PRINTED = {
+    "FID": "FID",
+    "IS": "IS",
+    "FVD": "FVD",
+    "LPIPS (VGG16)": "LPIPS",
+    "LPIPS (AlexNet)": "LPIPS",
+    "CLIP score": "CLIP score",
+}
 """The paper's name of each of our figures that it prints; it does not say whose LPIPS."""
 _DIGITS = 4
 

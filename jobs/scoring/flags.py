@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from spae.config import PAPER_THRESHOLDS
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags:
@@ -26,6 +28,8 @@ class EvaluateFlags:
     """open_clip model that judged the vocabulary."""
     clip_weights: str | None = None
     """Its weights: an open_clip tag or a file."""
+    pool_thresholds: tuple[float, ...] = PAPER_THRESHOLDS
+    """With --clip: of the first layers' words the share that lies in the pools of so high a threshold (equation 4)."""
     layers: str = "all"
     """Numbers of layers to decode, such as 1,3,5."""
     batch: int = 64
@@ -45,8 +49,9 @@ class EvaluateFlags:
     compare: tuple[str, ...] = ()
     """Documents of other runs to show beside this one; refused where the protocol is another."""
     pages: bool = False
-    """Write a table (.md), its plot (.png), some pictures with their words and what the layers rebuild (-pictures.png),
-    and which words the layers use (-words.png) beside the output; with --judges this is done anyway."""
+    """Write a table (.md), its plots against words (.png) and bits (-bits.png), some pictures with their words and what
+    the layers rebuild (-pictures.png; clips in strips), and which words the layers use (-words.png) beside the output;
+    with --judges this is done anyway."""
     examples: int = 8
     """Pictures that are drawn."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -72,6 +77,8 @@ class EvaluateFlags:
         for name in ("batch", "frame_stride", "limit", "workers", "inception_splits", "examples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
+        if any(not 0 <= threshold <= 1 for threshold in self.pool_thresholds):
+            raise ValueError(f"--pool-thresholds {self.pool_thresholds} must lie in 0 to 1")
         if self.worker_cpus <= 0:
             raise ValueError(f"--worker-cpus {self.worker_cpus} must be above 0")
         if (self.clip is None) != (self.vocabulary is None):

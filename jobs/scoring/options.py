@@ -30,11 +30,14 @@ def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
         if not re.fullmatch(r"\d+(,\d+)*", flags.layers):
             raise ValueError(f"--layers {flags.layers} must be all, or numbers such as 1,3,5")
         layers = tuple(check_layers(int(number), model.depth) for number in flags.layers.split(","))
+    if flags.codecs and len(model.config.input_size) == 3:
+        raise ValueError(f"--codecs {' '.join(flags.codecs)} code pictures, and the model takes clips; leave them away")
     names = load_class_names(flags.shards.removesuffix("/index.json"))
     return SplitOptions(
         layers=layers,
         class_words=words_of_classes(model.vocabulary, names),
         similarity=_similarity(flags, model),
+        thresholds=flags.pool_thresholds,
         examiners=_examiners(flags, model),
         splits=flags.inception_splits,
         codecs=flags.codecs,

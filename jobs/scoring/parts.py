@@ -19,7 +19,7 @@ from spae.data.records import ShardInfo
 from spae.evaluation.judging import SeenPictures
 from spae.evaluation.metrics import Sums
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SUFFIX = ".safetensors"
 
 

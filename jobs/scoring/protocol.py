@@ -1,5 +1,6 @@
 """How figures came about: what stands beside them, and what decides the statistics of a run."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,17 @@ from jobs.scoring.flags import EvaluateFlags
 from jobs.scoring.parts import identity_of
 from jobs.scoring.scorer import judge_description
 from spae import __version__
+from spae.data.media import MediaError
 from spae.data.records import SplitIndex, load_index
+from spae.data.tar import read_samples
+from spae.data.video import check_video
 from spae.evaluation.pictures import CROP
 from spae.evaluation.reconstruction import SplitOptions
 from spae.model import SPAE
 
 FORMAT_VERSION = 1
-_SHARED = ("tokens", "vocabulary", "clip", "clip_weights", "frame_stride", "batch", "seed")
+_PROBED = 16  # videos whose frame rates are told, of the first shard
+_SHARED = ("tokens", "vocabulary", "clip", "clip_weights", "pool_thresholds", "frame_stride", "batch", "seed")
 _FLAGS = ("model", "shards", "train_shards", "limit", *_SHARED)
 _DECIDING = ("layers", "codecs", "inception_splits", *_SHARED)
 
@@ -46,9 +51,13 @@ def protocol_of(
         "samples": index.samples,
         "input_size": model.config.input_size,
         "crop": CROP,
+        "clips": _clips(index, model.config.input_size, flags.frame_stride),
         "psnr": "of the mean squared error over all values of the set, in [0, 1]; psnr_mean: mean over pictures",
         "judges": _judges(options),
-        "judged": "pictures as bytes, originals of the same split by the same crop as reference",
+        "judged": "pictures as bytes, originals of the same split by the same crop as reference"
+        + (
+            "; of clips each frame by itself, unless the judge is of clips" if len(model.config.input_size) == 3 else ""
+        ),
         "references": dict(references),
         "inception_splits": flags.inception_splits,
         "baseline_model": options.rival and options.rival.fingerprint,
@@ -76,6 +85,22 @@ def run_identity(flags: EvaluateFlags, options: SplitOptions, model: SPAE) -> st
             "threads": 1 if flags.workers else torch.get_num_threads(),
         }
     )
+
+
+def _clips(index: SplitIndex, size: tuple[int, ...], stride: int) -> dict[str, Any] | None:
+    """Which frames of videos are scored, and how many a second the first videos have; None of pictures."""
+    if len(size) == 2:
+        return None
+    rates = set()
+    for sample in read_samples(index.shards[0].url, stop=_PROBED):
+        with contextlib.suppress(MediaError):
+            rates.add(round(check_video(sample.media).frames_per_second, 3))
+    return {
+        "choice": "one a video, in its middle",
+        "frames": size[0],
+        "stride": stride,
+        "frames_per_second": [min(rates), max(rates)] if rates else [],
+    }
 
 
 def _judges(options: SplitOptions) -> list[dict[str, Any]]:

@@ -47,12 +47,15 @@ class ShardScorer:
         self.parts.write(shard, metrics, self.model.device_name)
 
 
-def judge_identities(index: SplitIndex, options: SplitOptions, size: tuple[int, ...], device: str) -> dict[str, str]:
+def judge_identities(
+    index: SplitIndex, options: SplitOptions, size: tuple[int, ...], device: str, frame_stride: int
+) -> dict[str, str]:
     """Of each judge, the hash of what decides its statistics of a split's originals."""
     common = {
         "shards": [shard.sha256 for shard in index.shards],
         "size": size,
         "crop": CROP,
+        "frame_stride": frame_stride,
         "splits": (options.splits, options.seed),
         "batch": options.batch,
         "device": device,

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from spae.clip import ClipGuide, image_features, prompt_features
-from spae.clip.pools import in_pool, min_max
 from spae.codebook.usage import WordUsage
 from spae.data.records import SplitIndex
 from spae.evaluation.distances import FeatureMoments, InceptionScore, frechet_distance
@@ -89,12 +88,11 @@ class RowScores:
 
     def __init__(self, model: SPAE, stand_in: ClipStandIn, thresholds: Sequence[float]) -> None:
         width, classes = stand_in.classes.shape[1], len(stand_in.classes)
-        self.model, self.stand_in, self.thresholds = model, stand_in, tuple(thresholds)
+        self.model, self.stand_in = model, stand_in
         self.layers = [LayerScores(width, classes) for _ in range(model.depth)]
         self.originals, self.usage = FeatureMoments(width), WordUsage(len(model.vocabulary), model.depth)
         self.semantics = torch.stack([stand_in.semantics[word] for word in model.vocabulary.word_list])
-        self.words = ClipAgreement({}, model.config.layer_sizes)
-        self.hits = [0] * len(self.thresholds)
+        self.words = ClipAgreement({}, model.config.layer_sizes, thresholds)
         self.batches: list[EncodedBatch] = []
 
     def update(self, batch: EncodedBatch) -> None:
@@ -108,9 +106,6 @@ class RowScores:
         self.usage.update(batch.pyramid)
         cosines = features.cpu() @ self.semantics.T
         self.words.update(WordCosines(cosines, batch.pyramid, batch.labels))
-        scores = min_max(cosines)
-        for layer, threshold in enumerate(self.thresholds):
-            self.hits[layer] += int(in_pool(scores, batch.pyramid.layers[layer].flatten(1).cpu(), threshold).sum())
         for number, layer_scores in enumerate(self.layers, 1):
             layer_scores.update(Rebuilt(pixels, self.model.decode(batch.pyramid, number)), self.stand_in, features)
 
@@ -119,13 +114,14 @@ class RowScores:
         scores, sizes = self.layers[number - 1], self.model.config.layer_sizes
         pictures = self.originals.count
         named = self.model.vocabulary.record.table != "learned"  # a learned row's word means nothing
-        hit = self.hits[number - 1] / (pictures * sizes[number - 1]) if number <= len(self.hits) else None
+        words = self.words.compute()
+        hit = words.pools[number - 1].share if number <= len(words.pools) else None
         return {
             "tokens": sum(sizes[:number]),
             "frechet": frechet_distance(self.originals, scores.moments),
             "inception": scores.sureness.compute(),
             "distance": scores.distance_sum / pictures,
-            "clip_score": self.words.compute().cumulative[number - 1] if named else None,
+            "clip_score": words.cumulative[number - 1] if named else None,
             "psnr": scores.pixels.compute().psnr,
             "pool_hit": hit if named else None,
             **asdict(self.usage.compute()[number - 1]),

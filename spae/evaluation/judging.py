@@ -12,26 +12,31 @@ from torch import Tensor
 
 from spae.evaluation.distances import FeatureMoments, InceptionScore, MeanDistance, frechet_distance
 from spae.evaluation.metrics import Sums
+from spae.evaluation.pixels import as_pictures
 from spae.judges.base import DISTANCE, FRECHET, INCEPTION, Judge, View
 
 
 class Examiner:
-    """A judge at work on pictures of one size.
+    """A judge at work on pictures or clips of one size; of clips a judge of pictures sees each frame by itself.
 
     Args:
         judge: on its device.
-        size: height and width of the pictures.
-        batch: pictures of every pass.
+        size: *S of what is judged.
+        batch: pictures of every pass, or clips of a judge of clips.
 
     Raises:
-        ValueError: pictures of this size are too small for it.
+        ValueError: they are too small for it, or pictures, and it judges clips.
     """
 
     def __init__(self, judge: Judge, size: tuple[int, ...], batch: int) -> None:
         self.judge, self.batch = judge, batch
         self.device = next(judge.parameters()).device
+        if judge.OF_CLIPS and len(size) == 2:
+            raise ValueError(f"{judge.record.name} judges clips, and the model takes pictures of {size}; take another")
         try:
-            view = self.view(torch.zeros(1, 3, *size, dtype=torch.uint8))
+            one = self._judged(torch.zeros(1, 3, *size, dtype=torch.uint8))[:1]
+            with torch.inference_mode():
+                view = self.judge(one.to(self.device))
         except RuntimeError as error:
             raise ValueError(f"{judge.record.name} cannot judge pictures of {size}: {error}; take another") from error
         self.width = 0 if view.features is None else view.features.shape[1]
@@ -43,12 +48,35 @@ class Examiner:
 
     @torch.inference_mode()
     def view(self, pixels: Tensor) -> View:
-        """What the judge sees in uint8 pictures (B, 3, H, W), B at most `batch`."""
+        """What the judge sees in uint8 pictures (B, 3, H, W) or clips (B, 3, T, H, W), B at most `batch`.
+
+        A judge of pictures sees B x T frames of clips.
+        """
+        judged = self._judged(pixels)
+        return _joined([self._pass(part) for part in judged.split(self.batch)])
+
+    def _judged(self, pixels: Tensor) -> Tensor:
+        return pixels if self.judge.OF_CLIPS else as_pictures(pixels)
+
+    def _pass(self, pixels: Tensor) -> View:
         count = len(pixels)
         filled = torch.cat([pixels, pixels.new_zeros(self.batch - count, *pixels.shape[1:])])
         view = self.judge(filled.to(self.device))
         features, logits = (None if one is None else one[:count] for one in (view.features, view.logits))
         return View(features, logits, tuple(one[:count] for one in view.maps))
+
+
+def _joined(views: Sequence[View]) -> View:
+    if len(views) == 1:
+        return views[0]
+    features = [view.features for view in views if view.features is not None]
+    logits = [view.logits for view in views if view.logits is not None]
+    maps = zip(*(view.maps for view in views), strict=True)
+    return View(
+        torch.cat(features) if features else None,
+        torch.cat(logits) if logits else None,
+        tuple(torch.cat(parts) for parts in maps),
+    )
 
 
 class SeenPictures(Sums):
@@ -66,11 +94,12 @@ class SeenPictures(Sums):
         self.sureness = InceptionScore(examiner.classes, splits) if examiner.gives(INCEPTION) else None
 
     def update(self, view: View, parts: Tensor) -> None:
-        """Count pictures, each in its part of the set, int64 (B,)."""
+        """Count pictures, each in its part of the set, int64 (B,); all frames of a clip are in the clip's part."""
         if self.moments is not None and view.features is not None:
             self.moments.update(view.features)
         if self.sureness is not None and view.logits is not None:
-            self.sureness.update(view.logits.double().softmax(1), parts)
+            frames = len(view.logits) // len(parts)
+            self.sureness.update(view.logits.double().softmax(1), parts.repeat_interleave(frames))
 
 
 class JudgedPictures(Sums):
@@ -83,7 +112,7 @@ class JudgedPictures(Sums):
         self.distance = MeanDistance() if examiner.gives(DISTANCE) else None
 
     def update(self, pictures: Tensor, originals: View, parts: Tensor) -> None:
-        """Count rebuilt pictures uint8 (B, 3, H, W) beside what was seen in their originals."""
+        """Count rebuilt pictures or clips uint8 (B, 3, *S) beside what was seen in their originals."""
         view = self.examiner.view(pictures)
         self.seen.update(view, parts)
         if self.distance is not None:

@@ -27,6 +27,11 @@ class Rebuilt:
     pictures: Tensor
 
 
+def as_pictures(pixels: Tensor) -> Tensor:
+    """Clips (B, 3, T, H, W) as pictures (B x T, 3, H, W), frame after frame; pictures as they are."""
+    return pixels.transpose(1, 2).flatten(0, 1) if pixels.ndim == 5 else pixels
+
+
 def psnr(mean_squared_error: float) -> float:
     """Peak signal-to-noise ratio in dB of values in [0, 1], at most 100."""
     return -10 * math.log10(max(mean_squared_error, SMALLEST_ERROR))
@@ -68,6 +73,30 @@ class PixelError(Sums):
         return PixelScore(psnr(error), self.psnr_sum / count, error, count)
 
 
+class FrameError(Sums):
+    """Squared error of each frame of rebuilt clips.
+
+    Args:
+        frames: of a clip.
+    """
+
+    SUMS = ("error_sums", "clips")
+
+    def __init__(self, frames: int) -> None:
+        self.error_sums, self.clips = torch.zeros(frames, dtype=torch.float64), 0
+
+    def update(self, batch: Rebuilt) -> None:
+        """Count clips (B, 3, T, H, W)."""
+        difference = batch.originals.double() - batch.pictures.double()
+        self.error_sums = self.error_sums + difference.square().mean((1, 3, 4)).sum(0).cpu()
+        self.clips += len(difference)
+
+    def compute(self) -> tuple[float, ...]:
+        """PSNR in dB of each frame, of the mean squared error over all clips."""
+        count = counted(self.clips, "clips")
+        return tuple(psnr(error / count) for error in self.error_sums.tolist())
+
+
 class StructuralSimilarity(Sums):
     """SSIM (Wang et al. 2004): Gaussian window of 11 and sigma 1.5 inside the picture, each channel by itself."""
 
@@ -77,7 +106,7 @@ class StructuralSimilarity(Sums):
         self.similarity_sum, self.pictures = 0.0, 0
 
     def update(self, batch: Rebuilt) -> None:
-        """Count pictures (B, 3, H, W), H and W at least 11."""
+        """Count pictures (B, 3, H, W), or the frames of clips, H and W at least 11."""
         similarities = structural_similarity(batch)
         self.similarity_sum += float(similarities.double().sum())
         self.pictures += len(similarities)
@@ -88,8 +117,8 @@ class StructuralSimilarity(Sums):
 
 
 def structural_similarity(batch: Rebuilt) -> Tensor:
-    """SSIM of each picture, (B,)."""
-    moments = [batch.originals, batch.pictures]
+    """SSIM of each picture, (B,), or of each frame of clips, (B x T,)."""
+    moments = [as_pictures(batch.originals), as_pictures(batch.pictures)]
     moments += [moments[0].square(), moments[1].square(), moments[0] * moments[1]]
     mean1, mean2, square1, square2, product = (_window_means(one) for one in moments)
     variance1, variance2 = square1 - mean1.square(), square2 - mean2.square()

@@ -21,6 +21,7 @@ from spae.evaluation.pixels import (
     SSIM_WINDOW,
     ExchangedError,
     ExchangedScore,
+    FrameError,
     PixelError,
     PixelScore,
     Rebuilt,
@@ -61,12 +62,14 @@ class RebuiltScore:
         similarity: SSIM; None below 11 pixels.
         judged: figures of each judge.
         bits: of a picture; None where words rebuilt it.
+        frames: PSNR of each frame of clips in dB; None of pictures.
     """
 
     pixels: PixelScore
     similarity: float | None
     judged: Mapping[str, Mapping[str, float]]
     bits: float | None
+    frames: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class SplitOptions:
         layers: numbers of layers to decode; all for None.
         class_words: label of each word that names a class.
         similarity: of pictures and words by CLIP, or None.
+        thresholds: rho of the first layers, whose words' share in the pools it tells (equation 4).
         baselines: what the training split gave, or None.
         examiners: judges by name.
         splits: parts of the set for Inception scores, drawn by `seed` and key.
@@ -124,6 +128,7 @@ class SplitOptions:
     layers: tuple[int, ...] | None = None
     class_words: Mapping[int, int]
     similarity: WordSimilarity | None = None
+    thresholds: tuple[float, ...] = ()
     baselines: Baselines | None = None
     examiners: Mapping[str, Examiner] = field(default_factory=dict)
     splits: int = 1
@@ -137,16 +142,19 @@ class SplitOptions:
 class RebuiltPictures(Sums):
     """All that is counted of one way to rebuild the pictures."""
 
-    SUMS, PARTS = ("bits",), ("pixels", "similarity", "judged")
+    SUMS, PARTS = ("bits",), ("pixels", "frames", "similarity", "judged")
 
     def __init__(self, size: tuple[int, ...], options: SplitOptions) -> None:
         self.pixels, self.bits = PixelError(), 0
-        self.similarity = StructuralSimilarity() if len(size) == 2 and min(size) >= SSIM_WINDOW else None
+        self.frames = FrameError(size[0]) if len(size) == 3 else None
+        self.similarity = StructuralSimilarity() if min(size[-2:]) >= SSIM_WINDOW else None
         self.judged = {name: JudgedPictures(one, options.splits) for name, one in options.examiners.items()}
 
     def update(self, batch: Rebuilt, views: Mapping[str, View], parts: Tensor) -> None:
         """Count pictures, beside what judges saw in the originals."""
         self.pixels.update(batch)
+        if self.frames is not None:
+            self.frames.update(batch)
         if self.similarity is not None:
             self.similarity.update(batch)
         if self.judged:
@@ -159,7 +167,9 @@ class RebuiltPictures(Sums):
         pixels = self.pixels.compute()
         judged = {name: one.compute(references[name]) for name, one in self.judged.items()}
         similarity = None if self.similarity is None else self.similarity.compute()
-        return RebuiltScore(pixels, similarity, judged, self.bits / pixels.pictures if self.bits else None)
+        bits = self.bits / pixels.pictures if self.bits else None
+        frames = None if self.frames is None else self.frames.compute()
+        return RebuiltScore(pixels, similarity, judged, bits, frames)
 
 
 RIVAL = "model"
@@ -190,7 +200,9 @@ class SplitMetrics(Sums):
             self.originals = {name: SeenPictures(one, options.splits) for name, one in options.examiners.items()}
         self.swapped, self.usage = ExchangedError(), UsedWords(len(model.vocabulary), model.depth)
         self.first_word = WordAccuracy(options.class_words)
-        self.clip = ClipAgreement(options.class_words, model.config.layer_sizes) if options.similarity else None
+        self.clip = None
+        if options.similarity is not None:
+            self.clip = ClipAgreement(options.class_words, model.config.layer_sizes, options.thresholds)
         self.baselines = options.baselines.fresh() if options.baselines else None
         self.errors = 0
 
@@ -251,9 +263,7 @@ class SplitMetrics(Sums):
             name, layers = at.split(" ")
             if name == RIVAL and self.options.rival is not None:
                 rival = self.options.rival
-                pictures = rival.decode(
-                    encode_in_batches(rival, pixels.permute(0, 2, 3, 1).numpy(), self.options.batch)
-                )
+                pictures = rival.decode(encode_in_batches(rival, pixels.movedim(1, -1).numpy(), self.options.batch))
             else:
                 made, bits = rebuild(name, pixels, self.words[int(layers) - 1], len(self.model.vocabulary))
                 pictures, scores.bits = unit_pixels(made), scores.bits + bits

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spae.clip.pools import min_max
+from spae.clip.pools import in_pool, min_max, pool_sizes
 from spae.codebook.usage import LayerUsage, WordUsage
 from spae.evaluation.metrics import Share, Sums, counted, wilson
 from spae.pyramid import TokenPyramid
@@ -92,6 +92,15 @@ class WordLabels:
 
 
 @dataclass(frozen=True)
+class PoolShare:
+    """How many of a layer's words lie in their pictures' pools (equation 4), and how many of all words do."""
+
+    threshold: float
+    share: float
+    uniform: float
+
+
+@dataclass(frozen=True)
 class ClipScore:
     """What CLIP thinks of the pictures and their words."""
 
@@ -105,6 +114,8 @@ class ClipScore:
     """The same over the words of layers 1 to l."""
     relative: tuple[float, ...]
     """Mean s of a layer's words, the cosine between an image's worst word at 0 and its best at 1 (equation 6)."""
+    pools: tuple[PoolShare, ...]
+    """Of each layer that has a threshold."""
 
 
 class ClipAgreement(Sums):
@@ -113,15 +124,21 @@ class ClipAgreement(Sums):
     Args:
         class_words: label of each word that names a class.
         layer_sizes: words a layer.
+        thresholds: rho of the first layers' pools (equation 4).
     """
 
-    SUMS, PARTS = ("sums", "relative_sums", "pictures"), ("zero_shot", "best_word")
+    SUMS = ("sums", "relative_sums", "pool_hits", "pool_shares", "pictures")
+    PARTS = ("zero_shot", "best_word")
 
-    def __init__(self, class_words: Mapping[int, int], layer_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, class_words: Mapping[int, int], layer_sizes: Sequence[int], thresholds: Sequence[float] = ()
+    ) -> None:
         self.layer_sizes = tuple(layer_sizes)
+        self.thresholds = tuple(thresholds)[: len(self.layer_sizes)]
         self.names = torch.tensor(sorted(class_words), dtype=torch.int64)
         self.zero_shot, self.best_word = WordAccuracy(class_words), WordAccuracy(class_words)
         self.sums, self.relative_sums = torch.zeros(2, len(self.layer_sizes), dtype=torch.float64)
+        self.pool_hits, self.pool_shares = torch.zeros(2, len(self.thresholds), dtype=torch.float64)
         self.pictures = 0
 
     def update(self, batch: WordCosines) -> None:
@@ -132,6 +149,10 @@ class ClipAgreement(Sums):
             words = ids.flatten(1).cpu()
             self.sums[layer] += cosines.gather(1, words).double().sum()
             self.relative_sums[layer] += relative.gather(1, words).double().sum()
+            if layer < len(self.thresholds):
+                self.pool_hits[layer] += in_pool(relative, words, self.thresholds[layer]).sum()
+        if self.thresholds:
+            self.pool_shares += pool_sizes(relative, self.thresholds).double().sum(0) / relative.shape[1]
         self.pictures += len(cosines)
         self.best_word.update(Labelled(cosines.argmax(1), batch.labels))
         if len(self.names):
@@ -140,12 +161,14 @@ class ClipAgreement(Sums):
     def compute(self) -> ClipScore:
         """The scores of all pictures so far."""
         words = torch.tensor(self.layer_sizes, dtype=torch.float64) * counted(self.pictures, "pictures")
+        hits, uniform = self.pool_hits / words[: len(self.thresholds)], self.pool_shares / self.pictures
         return ClipScore(
             zero_shot=self.zero_shot.compute() if self.zero_shot.samples else None,
             best_word=self.best_word.compute() if self.best_word.samples else None,
             layers=tuple((self.sums / words).tolist()),
             cumulative=tuple((self.sums.cumsum(0) / words.cumsum(0)).tolist()),
             relative=tuple((self.relative_sums / words).tolist()),
+            pools=tuple(map(PoolShare, self.thresholds, hits.tolist(), uniform.tolist())),
         )
 
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -48,7 +49,13 @@ class View:
 
 
 class Judge(nn.Module):
-    """A frozen network that measures pictures uint8 (B, 3, H, W), or clips (B, 3, T, H, W)."""
+    """A frozen network that measures pictures uint8 (B, 3, H, W), or clips (B, 3, T, H, W).
+
+    Attributes:
+        OF_CLIPS: whether it measures clips; of a clip others see each frame by itself.
+    """
+
+    OF_CLIPS: ClassVar[bool] = False
 
     def __init__(self, record: JudgeRecord) -> None:
         super().__init__()

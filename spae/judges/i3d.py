@@ -30,6 +30,8 @@ _MIXED = {
 class I3D(Judge):
     """FVD's features (B, 400)."""
 
+    OF_CLIPS = True
+
     def __init__(self, record: JudgeRecord, weights: Weights) -> None:
         super().__init__(record)
         self.network = I3DNetwork()

@@ -71,6 +71,7 @@ def test_the_document_holds_scores_and_the_protocol(full, folder):
     assert full["swapped"]["lost"] == pytest.approx(full["layers"][3]["psnr"] - full["swapped"]["psnr"])
     assert 0 <= full["clip"]["zero_shot"]["share"] <= 1
     assert all(-1 <= layer["clip_score"] <= 1 for layer in full["layers"])
+    assert [layer["in_pools"]["threshold"] for layer in full["layers"]] == [0.98, 0.95, 0.9, 0.85]
     protocol = full["protocol"]
     assert protocol["model_fingerprint"] == tiny_spae.model().fingerprint
     assert protocol["split"] == "test"
@@ -215,7 +216,8 @@ def test_a_table_a_plot_and_a_grid_lie_beside_the_document(judged, folder):
     assert "| model | 37 |" in text
     assert "| jpeg | 37 |" in text
     assert "sha256" in text
-    for name in ("judged.png", "judged-pictures.png", "judged-words.png"):
+    assert "| layer | words in use | perplexity | readable | readable, uniform | top word |" in text
+    for name in ("judged.png", "judged-bits.png", "judged-pictures.png", "judged-words.png"):
         assert name in text
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 

@@ -95,3 +95,13 @@ def test_readable_are_words_that_people_use():
     used = UsedWords(5, 2)
     used.update(TokenPyramid((torch.tensor([[[0]], [[2]]]), torch.tensor([[[3, 2]], [[2, 4]]]))))
     assert used.shares(readable) == pytest.approx([1 / 2, 1 / 4])
+
+
+def test_the_share_in_the_pools_stands_beside_that_of_words_drawn_from_all():
+    cosines = torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.1, 0.4]])
+    agreement = ClipAgreement({}, [1, 2], thresholds=(1.0, 0.45, 0.4))
+    words = TokenPyramid((torch.tensor([[[2]], [[1]]]), torch.tensor([[[1, 0]], [[0, 2]]])))
+    agreement.update(WordCosines(cosines, words, [None, None]))
+    first, second = agreement.compute().pools
+    assert (first.threshold, first.share, first.uniform) == (1.0, 0.5, pytest.approx(1 / 3))
+    assert (second.threshold, second.share, second.uniform) == (0.45, 0.75, pytest.approx(2 / 3))

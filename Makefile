@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo demo-seeds demo-video incontext drawings test test-slow bench bench-pipelines lint clean
+.PHONY: install demo demo-full demo-seeds demo-video incontext drawings test test-slow bench bench-pipelines lint clean
 
 install: $(STAMP)
 
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m jobs.demo
+
+demo-full: $(STAMP)
+	$(BIN)/python -m jobs.demo_full
 
 demo-seeds: $(STAMP)
 	$(BIN)/python -m jobs.demo_seeds

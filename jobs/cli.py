@@ -36,6 +36,7 @@ COMMANDS = {
     "ablate": Command("jobs.ablate", "ray", "train and score the rows of the ablation table"),
     "report": Command("jobs.report", "ray", "show words and reconstructions"),
     "demo": Command("jobs.demo", "demo", "the whole way on handwritten digits"),
+    "demo-full": Command("jobs.demo_full", "demo", "the whole objective with three seeds, after demo"),
     "demo-video": Command("jobs.demo_video", "demo", "a video model of digits that move, after demo"),
 }
 

@@ -64,7 +64,8 @@ class TrainFlags:
     perceptual_weights: str | None = None
     """Weights of the ResNet-50 that judges resemblance: a file, or a tag of torchvision such as IMAGENET1K_V2; needed
     while objective.perceptual-weight is above 0. clip: CLIP's logits of the vocabulary's words stand in for it;
-    efficientnet-lite0: those of this judge, with real weights of ImageNet."""
+    efficientnet-lite0: those of this judge, with real weights of ImageNet; efficientnet-lite0@96: of pictures at 96
+    pixels a side, with a fifth of the operations."""
     image_model: str | None = None
     """For a video model: the image model that it begins from, inflated; a model folder, the name of a shipped model, or
     a run folder, whose discriminator comes too."""

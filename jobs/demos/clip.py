@@ -70,6 +70,8 @@ class DemoClipConfig:
     batch_size: int = 128
     learning_rate: float = 2e-3
     seed: int = 0
+    captions: tuple[str, ...] = CAPTIONS
+    """What is said of a picture of each class, {} for its name."""
     hold_out: str = ""
     """Labels that training never sees, such as 3,7."""
     minimum_accuracy: float = 0.96
@@ -137,12 +139,14 @@ def model_config(text: Path) -> dict[str, Any]:
     return {"embed_dim": width, "vision_cfg": VISION, "text_cfg": text_config}
 
 
-def caption_features(model: open_clip.CustomTextCLIP, text: Path, names: Sequence[str]) -> Tensor:
+def caption_features(
+    model: open_clip.CustomTextCLIP, text: Path, names: Sequence[str], captions: Sequence[str]
+) -> Tensor:
     """Unit-norm features (names, captions, E) of every caption; the text tower is frozen, so that once is enough."""
     tokenizer = open_clip.tokenizer.HFTokenizer(str(text), context_length=32)
-    captions = [caption.format(name) for name in names for caption in CAPTIONS]
+    said = [caption.format(name) for name in names for caption in captions]
     with torch.no_grad():
-        return model.encode_text(tokenizer(captions), normalize=True).reshape(len(names), len(CAPTIONS), -1)
+        return model.encode_text(tokenizer(said), normalize=True).reshape(len(names), len(captions), -1)
 
 
 def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -191,22 +195,24 @@ def train_image_tower(
             logger.info("step %d of %d, loss %.3f", step + 1, config.steps, loss.item())
 
 
-def save(model: open_clip.CustomTextCLIP, text: Path, record: dict[str, Any], folder: Path) -> None:
+def save(
+    model: open_clip.CustomTextCLIP, text: Path, record: dict[str, Any], captions: Sequence[str], folder: Path
+) -> None:
     """Write the folder that `local-dir:` loads, its configuration last; it holds all that it needs itself."""
     for name in TOKENIZER_FILES:
         if (text / name).is_file():
             publish(str(folder / name), text / name)
-    publish(str(folder / CAPTIONS_FILE), "".join(f"{caption}\n" for caption in CAPTIONS).encode())
+    publish(str(folder / CAPTIONS_FILE), "".join(f"{caption}\n" for caption in captions).encode())
     publish(str(folder / "open_clip_model.safetensors"), safetensors.torch.save(model.state_dict()))
     document = {"model_cfg": model_config(folder.resolve()), "preprocess_cfg": {}, "training": record}
     publish(str(folder / "open_clip_config.json"), json.dumps(document, indent=1).encode())
 
 
-def zero_shot_accuracy(name: str, digits: Digits) -> float:
+def zero_shot_accuracy(name: str, digits: Digits, captions: Sequence[str] = CAPTIONS) -> float:
     """Share of digits whose name is the best of all names to the CLIP `name`, loaded as any user would."""
     guide = load_clip(name)
     labels = sorted(digits.names)
-    words = prompt_features(guide.model, guide.tokenizer, [digits.names[label] for label in labels], CAPTIONS)
+    words = prompt_features(guide.model, guide.tokenizer, [digits.names[label] for label in labels], captions)
     best = (image_features(guide, digits.pixels / 255) @ words.T).argmax(1)
     return float((torch.tensor(labels)[best] == digits.labels).float().mean())
 
@@ -224,11 +230,13 @@ def run(config: DemoClipConfig) -> int:
         model = open_clip.CustomTextCLIP(**model_config(text))
         model.lock_text_tower()
         model.eval()
-        captions = caption_features(model, text, [digits.names[label] for label in range(len(digits.names))])
+        captions = caption_features(
+            model, text, [digits.names[label] for label in range(len(digits.names))], config.captions
+        )
         train_image_tower(model, digits, captions, config)
-        save(model, text, record, folder)
+        save(model, text, record, config.captions, folder)
     val = read_digits(config.val).without(config.held_out)
-    accuracy = zero_shot_accuracy(f"local-dir:{folder}", val)
+    accuracy = zero_shot_accuracy(f"local-dir:{folder}", val, config.captions)
     logger.info("zero-shot accuracy on val: %.4f of %d digits (local-dir:%s)", accuracy, len(val.labels), folder)
     if accuracy < config.minimum_accuracy:
         logger.error("that is below --minimum-accuracy %.2f; give more --steps", config.minimum_accuracy)
@@ -239,6 +247,8 @@ def run(config: DemoClipConfig) -> int:
 def _record(config: DemoClipConfig) -> dict[str, Any]:
     """All that determines the weights: the configuration without places, and the shards' content."""
     kept = {name: value for name, value in asdict(config).items() if name not in ("val", "output", "replace", "train")}
+    if config.captions == CAPTIONS:
+        del kept["captions"]  # as CLIPs say that were trained before there was a choice
     return {**kept, "train_sha256": load_index(config.train).sha256}
 
 

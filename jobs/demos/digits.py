@@ -67,14 +67,18 @@ def clip_stage(flags: DemoFlags, clip: str, *more: str, after: tuple[str, ...] =
 
 def vocabulary_stage(flags: DemoFlags, clip: str, vocabulary: str, after: str) -> Stage:
     """Give the language model's words their semantics."""
-    folder = flags.path(clip)
-    own = ("--clip", f"local-dir:{folder}", "--templates", str(Path(folder, CAPTIONS_FILE)))
-    return Stage("vocabulary", "pipelines.vocabulary", (*own, *vocabulary_flags(flags.path(vocabulary))), (after,))
+    own = (*semantics_flags(flags.path(clip)), *vocabulary_flags(flags.path(vocabulary)))
+    return Stage("vocabulary", "pipelines.vocabulary", own, (after,))
 
 
-def vocabulary_flags(output: str) -> tuple[str, ...]:
-    """Which words of the language model."""
-    words = ("--max-words", str(WORDS), "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *DIGITS)
+def semantics_flags(clip: str) -> tuple[str, ...]:
+    """Which CLIP judges words, and in which sentences."""
+    return ("--clip", f"local-dir:{clip}", "--templates", str(Path(clip, CAPTIONS_FILE)))
+
+
+def vocabulary_flags(output: str, names: tuple[str, ...] = DIGITS) -> tuple[str, ...]:
+    """Which words of the language model, with the classes' names."""
+    words = ("--max-words", str(WORDS), "--word-pattern", "[a-z]{3,}", "--whole-words", "--include", *names)
     return ("--llm", LANGUAGE_MODEL, "--output", output, *words)
 
 

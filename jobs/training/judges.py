@@ -8,6 +8,7 @@ import torch
 
 from spae.clip import image_features, load_clip, require_same_clip, word_logits
 from spae.judges.catalogue import load_efficientnet
+from spae.judges.efficientnet import SIDE
 from spae.judges.resnet import load_perceptual
 from spae.training.objective import Guidance, Network
 from spae.vocabulary import Vocabulary
@@ -15,7 +16,9 @@ from spae.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 EFFICIENTNET = "efficientnet-lite0"
-"""Perceptual weights: this judge's logits of ImageNet's classes stand in for the ResNet-50's."""
+"""Perceptual weights: this judge's logits of ImageNet's classes stand in for the ResNet-50's; with @96 behind it of
+pictures at 96 pixels a side instead of 224."""
+SMALLEST_SIDE = 32
 CLIP_STAND_IN = "clip"
 """Perceptual weights: CLIP's logits of the vocabulary's words stand in for the ResNet-50's of ImageNet's classes."""
 
@@ -51,10 +54,18 @@ def load_judges(source: JudgeSource, vocabulary: Vocabulary, guided: bool, devic
         if stand_in:
             perceptual = functools.partial(word_logits, guide, semantics)
             logger.info("perceptual network: a stand-in, the logits of %s for the vocabulary's words", guide.name)
-    if source.perceptual_weights == EFFICIENTNET:
-        perceptual = load_efficientnet(device).logits
+    named, _, side = (source.perceptual_weights or "").partition("@")
+    if named == EFFICIENTNET:
+        perceptual = functools.partial(load_efficientnet(device).logits, side=_side(side))
         logger.info("perceptual network: EfficientNet-Lite0, real weights of ImageNet, in place of the ResNet-50")
     elif source.perceptual_weights is not None and not stand_in:
         perceptual = network = load_perceptual(source.perceptual_weights, device)
         logger.info("perceptual network: ResNet-50, weights %s (sha256 %s)", source.perceptual_weights, network.sha256)
     return Judges(guidance, perceptual)
+
+
+def _side(text: str) -> int:
+    """Pixels a side behind the judge's name, its own by default."""
+    if text and not (text.isdecimal() and int(text) >= SMALLEST_SIDE):
+        raise ValueError(f"--perceptual-weights {EFFICIENTNET}@{text} must name at least {SMALLEST_SIDE} pixels a side")
+    return int(text or SIDE)

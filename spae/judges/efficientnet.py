@@ -43,9 +43,12 @@ class EfficientNetLite0(Judge):
         """All three of uint8 pictures (B, 3, H, W)."""
         return self.network(pixels.float())
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Logits (B, 1000) of pixels in [0, 1]; gradients pass to them."""
-        logits = self.network(255 * pixels).logits
+    def logits(self, pixels: Tensor, side: int = SIDE) -> Tensor:
+        """Logits (B, 1000) of pixels in [0, 1], brought to side x side; gradients pass to them.
+
+        At 96 it takes a fifth of the operations, and sees less.
+        """
+        logits = self.network(255 * pixels, side).logits
         assert logits is not None
         return logits
 
@@ -64,9 +67,9 @@ class EfficientNetLite0Network(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head, self.classifier = _Convolution(320, 1280, 1), nn.Linear(1280, 1000)
 
-    def forward(self, values: Tensor) -> View:
-        """What it sees in (B, 3, H, W)."""
-        resized = F.interpolate(values, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    def forward(self, values: Tensor, side: int = SIDE) -> View:
+        """What it sees in (B, 3, H, W), brought to side x side."""
+        resized = F.interpolate(values, (side, side), mode="bilinear", antialias=True, align_corners=False)
         hidden, maps = self.stem((resized - 127) / 128), []
         for number, block in enumerate(self.blocks):
             hidden = block(hidden)

@@ -1,5 +1,6 @@
 """Whole runs on a real cluster: submitted with `ray job submit`, or killed half-way and continued."""
 
+import json
 import os
 import re
 import shutil
@@ -115,6 +116,24 @@ def test_a_submitted_tokenizing_job(folder, model, cluster_environment, tmp_path
     status, printed = submit(*command, folder=tmp_path)
     assert status == 0, printed
     assert pq.read_table(folder / "tokens/train-000000.parquet").num_rows == 40
+
+
+def test_a_submitted_scoring_job(folder, model, cluster_environment, tmp_path):
+    """From another folder, by two workers: the figures of this process, which has as many threads."""
+    own = ("--model", str(model), "--shards", f"{folder}/train", "--judges", "tiny", "--batch", "16", "--output")
+    flags = (*own, f"{folder}/submitted.json", "--workers", "2")
+    status, printed = submit(cluster_environment, sys.executable, "jobs.evaluate", *flags, folder=tmp_path)
+    assert status == 0, printed
+    assert "in 40, out 40, failed 0" in printed
+    here = [sys.executable, "-m", "jobs.evaluate", *own, f"{folder}/here.json"]
+    subprocess.check_call(here, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    submitted, local = (json.loads((folder / f"{name}.json").read_text()) for name in ("submitted", "here"))
+    assert submitted["layers"] == local["layers"]
+    assert submitted["protocol"]["references"] == local["protocol"]["references"]
+    assert {path.name for path in folder.glob("submitted*.*")} >= {"submitted.md", "submitted.png", "submitted.parts"}
+    relative = submit(cluster_environment, sys.executable, "jobs.evaluate", *own, "score.json", folder=tmp_path)
+    assert relative[0] == 1
+    assert "--output score.json is relative, and a submitted job works in a temporary folder" in relative[1]
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,11 @@ def test_only_what_is_named_is_loaded(clip, vocabulary, tmp_path, caplog):
 
 def test_a_real_classifier_of_imagenet_can_be_the_perceptual_network(vocabulary):
     judges = load_judges(JudgeSource(None, None, "efficientnet-lite0"), vocabulary, False, CPU)
+    small = load_judges(JudgeSource(None, None, "efficientnet-lite0@96"), vocabulary, False, CPU)
     pixels = torch.rand(1, 3, 32, 32).requires_grad_()
+    assert not torch.allclose(small.perceptual(pixels), judges.perceptual(pixels))
+    with pytest.raises(ValueError, match="at least 32 pixels a side"):
+        load_judges(JudgeSource(None, None, "efficientnet-lite0@big"), vocabulary, False, CPU)
     logits = judges.perceptual(pixels)
     assert logits.shape == (1, 1000)
     logits.square().sum().backward()

@@ -7,7 +7,8 @@ OUTPUT/TABLE.md and OUTPUT/TABLE.json have every cell with its interval, what th
 differs in how both were measured; a figure has TABLE.png. Rows of episodes lie in OUTPUT/layers-*, as `jobs.incontext`
 writes them, so that the same command continues and tables share them. All flags of `jobs.incontext` are handed on to it
 (--model, --llm, --episodes, --queries, --seed, ...); where --data gives released files, the paper's own task is asked.
-tab2, tab4 and fig4 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on.
+tab2, tab4, fig4 and fig8 are measured by `jobs.evaluate`, whose flags (--model, --shards, --judges, ...) are handed on;
+tab4 and fig8 take all rows of the ablation from --models, which `jobs.ablate` filled.
 """
 
 import dataclasses
@@ -47,6 +48,8 @@ class ReproduceFlags:
     """Folder of released files and their pictures, instead of --shards and --support-shards."""
     baselines: dict[str, str] = dataclasses.field(default_factory=dict)
     """Other models to compare with, as name and folder: --baselines VQ runs/rows/vq LQAE runs/rows/lqae."""
+    models: str | None = None
+    """Output of `jobs.ablate`, instead of --model: of each row of the ablation table its model of seed 0."""
     dry_run: bool = False
     """Print what would be asked, with estimates, and ask nothing."""
 
@@ -62,8 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags, others = tyro.cli(ReproduceFlags, args=arguments, description=__doc__, return_unknown_args=True)
         output = place("--output", flags.output)
+        if flags.models is not None and any(other.split("=")[0] == "--model" for other in others):
+            raise ValueError("--models and --model are two ways to say which model; give one")
         runs = REPRODUCTIONS[flags.table].runs(
-            Inputs(layers=flags.layers, task=flags.task, released=flags.data is not None, baselines=flags.baselines)
+            Inputs(
+                layers=flags.layers,
+                task=flags.task,
+                released=flags.data is not None,
+                baselines=flags.baselines,
+                models=flags.models,
+            )
         )
     except ValueError as error:
         logger.error("%s", error)

@@ -105,11 +105,13 @@ PHOTOS_64_FULL = dataclasses.replace(
     ),
     objective=dataclasses.replace(
         DIGITS_32_FULL.objective,
-        semantic_thresholds=(0.98, 0.95, 0.9),
+        semantic_weight=0.5,
+        semantic_thresholds=(0.95, 0.9),
         discriminator=dataclasses.replace(DIGITS_32_FULL.objective.discriminator, channel_multipliers=(2, 4, 4, 4)),
     ),
-    optimizer=dataclasses.replace(DIGITS_32_FULL.optimizer, learning_rate=2e-3),
+    optimizer=dataclasses.replace(DIGITS_32_FULL.optimizer, cooldown_steps=120),
     data=dataclasses.replace(DIGITS_32_FULL.data, batch_size=8, flip=True),
+    steps=240,
 )
 
 PRESETS: dict[str, TrainConfig] = {

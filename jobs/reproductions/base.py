@@ -17,6 +17,8 @@ class Cell:
         low, high: its 95% interval.
         count: of what it was measured on.
         reason: why there is no value, or what is wrong with it.
+        row: of the paper's table, where it has several of as many layers.
+        picture: file below the output that shows the row.
         published: the paper's figures for it, by system.
         digits: significant ones to show; 0 for one behind the point.
     """
@@ -28,6 +30,8 @@ class Cell:
     high: float | None = None
     count: int = 0
     reason: str = ""
+    row: str = ""
+    picture: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     digits: int = 0
 
@@ -51,6 +55,7 @@ class Run:
 
     Attributes:
         layers: whose words or pictures it is about.
+        row: of the paper's table, where it has several of as many layers.
         module: of the command.
         folder: below the output, that it writes.
         document: in this folder, that it leaves.
@@ -68,6 +73,7 @@ class Run:
     settings: tuple[str, ...]
     output_is_document: bool = False
     overriding: tuple[str, ...] = ()
+    row: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +85,14 @@ class Inputs:
         task: to measure another than the paper's, on pictures of one's own.
         released: whether there are files that others released, instead of shards.
         baselines: folders of other models to compare with, by name.
+        models: folder of models, one a row of the ablation table, as `jobs.ablate` leaves them.
     """
 
     layers: tuple[int, ...] = ()
     task: str | None = None
     released: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
+    models: str | None = None
 
 
 class Reproduction(Protocol):

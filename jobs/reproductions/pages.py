@@ -27,9 +27,10 @@ def as_markdown(reproduction: Reproduction, cells: Sequence[Cell], here: Mapping
     parts = [f"# {reproduction.title}", *reproduction.notes, _table(["", "the paper", "here"], protocol)]
     if picture:
         parts.append(f"![{reproduction.title}]({picture})")
-    for layers in dict.fromkeys(cell.layers for cell in cells):
-        row = [cell for cell in cells if cell.layers == layers]
-        parts += [f"## {layers} layer{'s' if layers > 1 else ''}"] if layers else []
+    for name, layers in dict.fromkeys((cell.row, cell.layers) for cell in cells):
+        row = [cell for cell in cells if (cell.row, cell.layers) == (name, layers)]
+        parts += [f"## {name}{name and ', '}{layers} layer{'s' if layers > 1 else ''}"] if layers else []
+        parts += [f"![{name}]({row[0].picture})"] if row[0].picture else []
         parts.append(_row_table(row, reproduction.unit))
     return "\n\n".join(parts) + "\n"
 

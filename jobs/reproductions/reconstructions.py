@@ -1,10 +1,15 @@
 """What tables of reconstructions share: one run of `jobs.evaluate`, and cells of its document by layers and figure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.reproductions.base import Cell, Document, Inputs, Run
+from spae.data.publishing import join
 
+Published = Mapping[int, Mapping[str, Mapping[str, float]]]
+"""What the paper prints of a row: by layers, by figure, by system."""
+OWN_ROW = "pyramid"
+"""The ablation table's name of the pyramid itself."""
 PRINTED = {
     "FID": "FID",
     "IS": "IS",
@@ -17,6 +22,21 @@ PRINTED = {
 _DIGITS = 4
 
 
+def evaluation(layers: Sequence[int], row: str = "", models: str | None = None, more: Sequence[str] = ()) -> Run:
+    """Of a row's model, seed 0, or of the model that the command is handed."""
+    own = () if models is None else ("--model", join(models, "models", f"{row}-0"))
+    return Run(
+        layers=max(layers),
+        module="jobs.evaluate",
+        folder="scores" if models is None else f"scores-{row}",
+        document="scores.json",
+        flags=("--layers", ",".join(map(str, sorted(layers))), *own, *more),
+        settings=(),
+        output_is_document=True,
+        row=row,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionTable:
     """A table of figures by layers.
@@ -24,14 +44,16 @@ class ReconstructionTable:
     Attributes:
         title: what it shows.
         layers: its rows, unless others are asked for.
-        published: what the paper prints: by layers, by figure, by system.
+        published: what the paper prints.
+        others: the same of other models' rows, by the names of `spae.ablations`.
         notes: as in `Reproduction`.
     """
 
     title: str
     layers: tuple[int, ...]
-    published: Mapping[int, Mapping[str, Mapping[str, float]]]
+    published: Published
     notes: Sequence[str]
+    others: Mapping[str, Published] = field(default_factory=dict)
     unit: str = "by the figure"
 
     @property
@@ -46,27 +68,23 @@ class ReconstructionTable:
         }
 
     def runs(self, inputs: Inputs) -> list[Run]:
-        """As in `Reproduction`: one for all layers."""
+        """As in `Reproduction`: one a model, for all its layers."""
         layers = inputs.layers or self.layers
-        return [
-            Run(
-                layers=max(layers),
-                module="jobs.evaluate",
-                folder="scores",
-                document="scores.json",
-                flags=("--layers", ",".join(map(str, sorted(layers)))),
-                settings=(),
-                output_is_document=True,
-            )
-        ]
+        if inputs.models is None:
+            return [evaluation(layers)]
+        if not self.others:
+            raise ValueError("the table has one row: give --model, and no --models")
+        rows = {OWN_ROW: layers}
+        rows |= {row: tuple(n for n in printed if n <= 2) or (max(layers),) for row, printed in self.others.items()}
+        return [evaluation(layers, row, inputs.models) for row, layers in rows.items()]
 
     def cells(self, run: Run, document: Document | None, reason: str) -> list[Cell]:
         """As in `Reproduction`."""
         if document is None:
             asked = [int(number) for number in run.flags[1].split(",")]
-            return [Cell(layers=number, column="all", reason=reason) for number in asked]
+            return [Cell(layers=number, column="all", reason=reason, row=run.row) for number in asked]
         samples = document["samples"]
-        return [cell for row in document["layers"] if "psnr" in row for cell in self._row(row, samples)]
+        return [cell for row in document["layers"] if "psnr" in row for cell in self._row(row, samples, run.row)]
 
     def here(self, document: Document) -> Mapping[str, str]:
         """As in `Reproduction`."""
@@ -84,21 +102,22 @@ class ReconstructionTable:
         """None: a table."""
         return None
 
-    def _row(self, row: Document, samples: int) -> list[Cell]:
+    def _row(self, row: Document, samples: int, name: str) -> list[Cell]:
         found = {"PSNR, dB": row["psnr"], "SSIM": row["ssim"], "CLIP score": row.get("clip_score_so_far")}
         names = dict(found)
         for judge, figures in row["judges"].items():
             names |= {figure if figure in PRINTED else f"{figure}, {judge}": value for figure, value in figures.items()}
-        printed = self.published.get(row["layer"], {})
+        printed = self.others.get(name, self.published).get(row["layer"], {})
         return [
             Cell(
                 layers=row["layer"],
-                column=name,
+                column=column,
                 value=value,
                 count=samples,
-                published=printed.get(PRINTED.get(name, ""), {}),
+                row=name,
+                published=printed.get(PRINTED.get(column, ""), {}),
                 digits=_DIGITS,
             )
-            for name, value in names.items()
+            for column, value in names.items()
             if value is not None
         ]

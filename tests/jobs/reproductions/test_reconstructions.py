@@ -1,10 +1,12 @@
 """Tables of reconstructions, of a small model on a small split."""
 
+import dataclasses
 import json
 
 import pytest
 
 from jobs import reproduce
+from spae.model import SPAE
 from tests import tiny_spae
 from tests.tiny_shards import samples, write_split
 
@@ -63,3 +65,51 @@ def test_figure_4_counts_the_words_of_the_first_layers_and_draws_them(places, tm
 def test_layers_that_the_model_lacks_are_told(places, tmp_path):
     _, flags = places
     assert reproduce.main(["tab4", "--output", str(tmp_path), *flags]) == 2
+
+
+@pytest.fixture(scope="module")
+def rows(places):
+    """What `jobs.ablate` leaves of two rows: the pyramid's model, and one of two full layers."""
+    root, flags = places
+    tiny_spae.model().save_pretrained(str(root / "rows/models/pyramid-0"))
+    config = dataclasses.replace(tiny_spae.CONFIG, grids=((4, 4), (4, 4)), quantizer="residual")
+    SPAE(config, tiny_spae.vocabulary()).eval().save_pretrained(str(root / "rows/models/rq-2-0"))
+    return ("--models", str(root / "rows"), *flags[2:], "--batch", "4")
+
+
+def test_the_other_rows_of_table_4_are_other_models(rows, tmp_path):
+    assert reproduce.main(["tab4", "--layers", "1", "4", "--output", str(tmp_path), *rows]) == 0
+    document = json.loads((tmp_path / "tab4.json").read_text())["cells"]
+    found = {(cell["row"], cell["layers"], cell["column"]): cell for cell in document}
+    assert found["pyramid", 4, "PSNR, dB"]["value"] > 0
+    assert found["rq-2", 1, "PSNR, dB"]["value"] != found["rq-2", 2, "PSNR, dB"]["value"]
+    assert "vq-0" in found["vq", 1, "all"]["reason"], "a model that is not there leaves a cell that says so"
+    assert "## rq-2, 2 layers" in (tmp_path / "tab4.md").read_text()
+
+
+def test_every_row_of_table_4_that_the_paper_prints_is_a_model_that_can_be_trained():
+    from jobs.reproductions import tab4
+    from spae.ablations import PAPER_ROWS
+
+    runs = tab4.TABLE.runs(reproduce.Inputs(models="rows"))
+    assert [run.row for run in runs] == ["pyramid", *(row for row in PAPER_ROWS if row != "pyramid")]
+    row = {"layer": 2, "psnr": 9.0, "ssim": None, "judges": {"inception-v3": {"FID": 6.0}}}
+    (run,) = (run for run in runs if run.row == "rq-2")
+    (cell,) = (one for one in tab4.TABLE.cells(run, {"samples": 9, "layers": [row]}, "") if one.column == "FID")
+    assert cell.differences == {"the paper, 128": pytest.approx(-0.05)}
+
+
+def test_figure_8_shows_every_row_that_is_there(rows, tmp_path):
+    assert reproduce.main(["fig8", "--layers", "4", "--output", str(tmp_path), *rows]) == 0
+    text = (tmp_path / "fig8.md").read_text()
+    for row, layers in (("pyramid", 4), ("rq-2", 2)):
+        assert f"## {row}, {layers} layers\n\n![{row}](scores-{row}/scores-pictures.png)" in text
+        assert (tmp_path / f"scores-{row}/scores-pictures.png").read_bytes().startswith(b"\x89PNG")
+    assert "scores-vq/" not in text
+
+
+def test_one_model_or_those_of_all_rows(rows, places, tmp_path, caplog):
+    assert reproduce.main(["tab4", "--output", str(tmp_path), *rows, *places[1][:2]]) == 2
+    assert "--models and --model are two ways" in caplog.text
+    assert reproduce.main(["tab2", "--output", str(tmp_path), *rows]) == 2
+    assert "the table has one row" in caplog.text

@@ -38,6 +38,8 @@ class EvaluateFlags:
     """Of videos: how many frames further each next frame of a clip lies; the clip in the middle is scored."""
     judges: tuple[str, ...] = ()
     """Frozen networks that measure the pictures, by names of `python -m jobs.judges`, or NAME=FILE with weights."""
+    judged_layers: str = "all"
+    """Numbers of layers whose pictures --judges see, such as 5; most of the time goes into them."""
     codecs: tuple[Literal["jpeg", "webp", "bicubic"], ...] = ()
     """What else rebuilds the pictures: JPEG and WebP at the words' bits, bicubic down and up at as many values."""
     baseline_model: str | None = None

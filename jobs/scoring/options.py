@@ -25,16 +25,12 @@ logger = logging.getLogger(__name__)
 
 def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
     """What is to be scored, but for `learnt_baselines`. ValueError where parts do not fit."""
-    layers = None
-    if flags.layers != "all":
-        if not re.fullmatch(r"\d+(,\d+)*", flags.layers):
-            raise ValueError(f"--layers {flags.layers} must be all, or numbers such as 1,3,5")
-        layers = tuple(check_layers(int(number), model.depth) for number in flags.layers.split(","))
     if flags.codecs and len(model.config.input_size) == 3:
         raise ValueError(f"--codecs {' '.join(flags.codecs)} code pictures, and the model takes clips; leave them away")
     names = load_class_names(flags.shards.removesuffix("/index.json"))
     return SplitOptions(
-        layers=layers,
+        layers=_layers("--layers", flags.layers, model),
+        judged_layers=_layers("--judged-layers", flags.judged_layers, model),
         class_words=words_of_classes(model.vocabulary, names),
         similarity=_similarity(flags, model),
         thresholds=flags.pool_thresholds,
@@ -45,6 +41,14 @@ def make_options(flags: EvaluateFlags, model: SPAE) -> SplitOptions:
         batch=flags.batch,
         seed=flags.seed,
     )
+
+
+def _layers(flag: str, text: str, model: SPAE) -> tuple[int, ...] | None:
+    if text == "all":
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ValueError(f"{flag} {text} must be all, or numbers such as 1,3,5")
+    return tuple(check_layers(int(number), model.depth) for number in text.split(","))
 
 
 def learnt_baselines(flags: EvaluateFlags, model: SPAE) -> Baselines:

@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 _PROBED = 16  # videos whose frame rates are told, of the first shard
 _SHARED = ("tokens", "vocabulary", "clip", "clip_weights", "pool_thresholds", "frame_stride", "batch", "seed")
 _FLAGS = ("model", "shards", "train_shards", "limit", *_SHARED)
-_DECIDING = ("layers", "codecs", "inception_splits", *_SHARED)
+_DECIDING = ("layers", "judged_layers", "codecs", "inception_splits", *_SHARED)
 
 
 def protocol_of(

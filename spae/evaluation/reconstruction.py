@@ -117,6 +117,7 @@ class SplitOptions:
         thresholds: rho of the first layers, whose words' share in the pools it tells (equation 4).
         baselines: what the training split gave, or None.
         examiners: judges by name.
+        judged_layers: numbers of layers whose pictures they see; all for None.
         splits: parts of the set for Inception scores, drawn by `seed` and key.
         codecs: others that rebuild the pictures at equal cost, names of `spae.evaluation.codecs`.
         rival: another model that does so from all its words, or None.
@@ -131,6 +132,7 @@ class SplitOptions:
     thresholds: tuple[float, ...] = ()
     baselines: Baselines | None = None
     examiners: Mapping[str, Examiner] = field(default_factory=dict)
+    judged_layers: tuple[int, ...] | None = None
     splits: int = 1
     codecs: tuple[str, ...] = ()
     rival: SPAE | None = None
@@ -144,11 +146,13 @@ class RebuiltPictures(Sums):
 
     SUMS, PARTS = ("bits",), ("pixels", "frames", "similarity", "judged")
 
-    def __init__(self, size: tuple[int, ...], options: SplitOptions) -> None:
+    def __init__(self, size: tuple[int, ...], options: SplitOptions, layers: int) -> None:
         self.pixels, self.bits = PixelError(), 0
         self.frames = FrameError(size[0]) if len(size) == 3 else None
         self.similarity = StructuralSimilarity() if min(size[-2:]) >= SSIM_WINDOW else None
-        self.judged = {name: JudgedPictures(one, options.splits) for name, one in options.examiners.items()}
+        seen = options.judged_layers is None or layers in options.judged_layers
+        judges = options.examiners if seen else {}
+        self.judged = {name: JudgedPictures(one, options.splits) for name, one in judges.items()}
 
     def update(self, batch: Rebuilt, views: Mapping[str, View], parts: Tensor) -> None:
         """Count pictures, beside what judges saw in the originals."""
@@ -191,10 +195,10 @@ class SplitMetrics(Sums):
         self.model, self.options, size = model, options, model.config.input_size
         self.words = list(itertools.accumulate(model.config.layer_sizes))
         chosen = options.layers or tuple(range(1, model.depth + 1))
-        self.rebuilt = {str(layers): RebuiltPictures(size, options) for layers in chosen}
+        self.rebuilt = {str(layers): RebuiltPictures(size, options, layers) for layers in chosen}
         codecs = [(name, layers) for name in options.codecs for layers in chosen]
         codecs += [(RIVAL, options.rival.depth)] if options.rival else []
-        self.codecs = {f"{name} {layers}": RebuiltPictures(size, options) for name, layers in codecs}
+        self.codecs = {f"{name} {layers}": RebuiltPictures(size, options, layers) for name, layers in codecs}
         self.originals: dict[str, SeenPictures] = {}
         if options.count_originals:
             self.originals = {name: SeenPictures(one, options.splits) for name, one in options.examiners.items()}

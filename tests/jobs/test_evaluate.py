@@ -309,6 +309,13 @@ def test_a_dry_run_tells_what_is_to_do_and_scores_nothing(judged, folder, caplog
     assert not list(folder.glob("dry*"))
 
 
+def test_judges_see_the_layers_that_they_are_told_to(judged, folder):
+    assert _run(folder, *JUDGED, "--judged-layers", "4", output="some.json") == 0
+    first, last = (json.loads((folder / "some.json").read_text())["layers"][number] for number in (0, 3))
+    assert (first["judges"], first["psnr"]) == ({}, judged["layers"][0]["psnr"])
+    assert last["judges"] == judged["layers"][3]["judges"]
+
+
 def test_an_unknown_judge_is_named(folder, caplog):
     assert _run(folder, "--judges", "nobody") == 2
     assert "there is no judge 'nobody'; there are inception-v3" in caplog.text

@@ -152,6 +152,9 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     ).safe_substitute(
         {**protocol, "samples": at(metrics, "model", "samples"), "errors": at(metrics, "model", "errors")}
     )
+    for judge in protocol.get("judges", ()):
+        text += f" Judge {judge['name']}: {judge['source']}; {judge['preprocessing']}."
+        text += "" if judge["comparable"] else " Its figures compare with nothing."
     return f"<p class='small'>{html.escape(text)}</p>"
 
 

@@ -174,10 +174,14 @@ def decode_in_batches(model: SPAE, pyramid: TokenPyramid, batch: int) -> Iterato
     the first word that are dropped.
     """
     for start in range(0, len(pyramid), batch):
-        part = pyramid[start : start + batch]
-        filled = [torch.cat([ids, ids.new_zeros(batch - len(part), *ids.shape[1:])]) for ids in part.layers]
-        pixels = model.decode(TokenPyramid(tuple(filled)))[: len(part)]
+        pixels = decode_filled(model, pyramid[start : start + batch], batch)
         yield (pixels * 255).round().byte().movedim(1, -1).cpu().numpy()
+
+
+def decode_filled(model: SPAE, pyramid: TokenPyramid, batch: int, layers: int | None = None) -> Tensor:
+    """As `model.decode`, of at most `batch` pictures, in a pass of exactly so many."""
+    filled = [torch.cat([ids, ids.new_zeros(batch - len(pyramid), *ids.shape[1:])]) for ids in pyramid.layers]
+    return model.decode(TokenPyramid(tuple(filled)), layers)[: len(pyramid)]
 
 
 def join_pyramids(parts: Sequence[TokenPyramid]) -> TokenPyramid:

@@ -16,7 +16,7 @@ from spae.evaluation.baselines import Baselines, BaselineScore
 from spae.evaluation.codecs import rebuild
 from spae.evaluation.judging import Examiner, JudgedPictures, SeenPictures, parts_of
 from spae.evaluation.metrics import Share, Sums
-from spae.evaluation.pictures import EncodedBatch, encode_in_batches, first_words
+from spae.evaluation.pictures import EncodedBatch, decode_filled, encode_in_batches, first_words
 from spae.evaluation.pixels import (
     SSIM_WINDOW,
     ExchangedError,
@@ -121,7 +121,7 @@ class SplitOptions:
         splits: parts of the set for Inception scores, drawn by `seed` and key.
         codecs: others that rebuild the pictures at equal cost, names of `spae.evaluation.codecs`.
         rival: another model that does so from all its words, or None.
-        batch: pictures of every pass of it.
+        batch: pictures of every pass of the models.
         count_originals: whether judges' statistics of the originals are counted; they may be known already.
         seed: of the parts.
     """
@@ -211,7 +211,7 @@ class SplitMetrics(Sums):
         self.errors = 0
 
     def update(self, batch: EncodedBatch) -> None:
-        """Decode and count a batch, of at most the examiners' number of pictures."""
+        """Decode and count a batch, of at most the options' number of pictures."""
         self.errors += batch.errors
         if batch.pyramid is None:
             return
@@ -220,10 +220,11 @@ class SplitMetrics(Sums):
         views = {name: one.view(batch.pixels) for name, one in self.options.examiners.items()}
         for name, seen in self.originals.items():
             seen.update(views[name], parts)
-        rebuilt = self.model.decode(batch.pyramid)
+        rebuilt = decode_filled(self.model, batch.pyramid, self.options.batch)
         for layers, scores in self.rebuilt.items():
-            complete = int(layers) == self.model.depth
-            pictures = rebuilt if complete else self.model.decode(batch.pyramid, int(layers))
+            pictures = rebuilt
+            if int(layers) < self.model.depth:
+                pictures = decode_filled(self.model, batch.pyramid, self.options.batch, int(layers))
             scores.update(Rebuilt(originals, pictures), views, parts)
         self._update_codecs(batch.pixels, originals, views, parts)
         self.swapped.update(Rebuilt(originals, rebuilt))
@@ -266,8 +267,9 @@ class SplitMetrics(Sums):
         for at, scores in self.codecs.items():
             name, layers = at.split(" ")
             if name == RIVAL and self.options.rival is not None:
-                rival = self.options.rival
-                pictures = rival.decode(encode_in_batches(rival, pixels.movedim(1, -1).numpy(), self.options.batch))
+                rival, most = self.options.rival, self.options.batch
+                pyramid = encode_in_batches(rival, pixels.movedim(1, -1).numpy(), most)
+                pictures = decode_filled(rival, pyramid, most)
             else:
                 made, bits = rebuild(name, pixels, self.words[int(layers) - 1], len(self.model.vocabulary))
                 pictures, scores.bits = unit_pixels(made), scores.bits + bits

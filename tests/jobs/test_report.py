@@ -26,7 +26,8 @@ def demo(tmp_path_factory):
     scores = {}
     for name in ("model", "baseline"):
         flags = {"--model": name, "--shards": "shards/test", "--output": f"scores/{name}.json"}
-        assert evaluate.main([part for flag, path in flags.items() for part in (flag, str(root / path))]) == 0
+        paths = [part for flag, path in flags.items() for part in (flag, str(root / path))]
+        assert evaluate.main([*paths, "--judges", "tiny", "--judged-layers", "4", "--examples", "1"]) == 0
         scores[name] = json.loads((root / f"scores/{name}.json").read_text())
     (root / "metrics.json").write_text(json.dumps({**scores, "seconds": {"Train <it>": 3.0, "Score": 1.5}}))
     (root / "model-run").mkdir()
@@ -70,6 +71,8 @@ def test_models_stand_beside_each_other_with_the_caveat(page, demo):
     assert "<th>with semantic loss</th><th>without semantic loss</th>" in page
     assert html.escape(CAVEAT) in page
     assert scores["model"]["protocol"]["model_fingerprint"] in page
+    assert "layers 1 to 4: Frechet distance (random network) by tiny" in page
+    assert "Judge tiny: random weights of seed 0; uint8, x / 127.5 - 1. Its figures compare with nothing." in page
 
 
 def test_words_are_those_of_the_token_table(page, demo):

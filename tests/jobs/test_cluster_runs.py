@@ -119,7 +119,7 @@ def test_a_submitted_tokenizing_job(folder, model, cluster_environment, tmp_path
 
 
 def test_a_submitted_scoring_job(folder, model, cluster_environment, tmp_path):
-    """From another folder, by two workers: the figures of this process, which has as many threads."""
+    """From another folder, by an actor: the figures of this process, which has as many threads."""
     own = ("--model", str(model), "--shards", f"{folder}/train", "--judges", "tiny", "--batch", "16", "--output")
     flags = (*own, f"{folder}/submitted.json", "--workers", "2")
     status, printed = submit(cluster_environment, sys.executable, "jobs.evaluate", *flags, folder=tmp_path)

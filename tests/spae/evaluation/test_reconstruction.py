@@ -177,3 +177,12 @@ def test_clip_judges_the_words_it_is_given(model, batches, tmp_path):
 def test_scores_are_plain_values(model, batches):
     values = dataclasses.asdict(_metrics(model, batches).compute())
     assert values["rebuilt"][1]["pixels"]["pictures"] == 16
+
+
+def test_what_is_held_does_not_grow_with_the_split(model, batches):
+    examiners = {"tiny": Examiner(TinyJudge(), (16, 16), 4)}
+    few, many = (
+        _metrics(model, part, examiners=examiners, codecs=("bicubic",)).state() for part in (batches[:1], batches * 3)
+    )
+    assert {name: tensor.shape for name, tensor in few.items()} == {name: one.shape for name, one in many.items()}
+    assert many["rebuilt.4.pixels.pictures"] > few["rebuilt.4.pixels.pictures"]

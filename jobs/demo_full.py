@@ -37,8 +37,9 @@ CURVES = {
     "validation_psnr": "PSNR on val, dB",
 }
 CAPTIONS = ("a photo of a {}.", "a picture of a {}.", "a crop of a photo of a {}.", "a {}.")
-COLLAPSED_SHARE = 0.5
-"""A layer in which one word has this share of all has collapsed, the first aside: it names the class."""
+COLLAPSED_SHARE, LEAST_GAIN = 0.5, 1.2
+"""A layer has collapsed in which one word has this share of all, the first aside, or, where nothing guides it, that has
+less than so many times the first layer's perplexity: it says the first word again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +154,18 @@ def seed_figures(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """What a training came to, and the layers that collapsed."""
     last = history[-1]
     depth = max(int(name.removeprefix("words/")) for name in last if name.startswith("words/"))
-    layers = range(1, depth + 1)
+    layers, guided = range(1, depth + 1), sum(name.startswith("pool_size/") for name in last)
+
+    def collapsed(layer: int) -> bool:
+        repeats = layer > guided and last[f"perplexity/{layer}"] < LEAST_GAIN * last["perplexity/1"]
+        return repeats or last[f"top_share/{layer}"] > COLLAPSED_SHARE
+
     return {
         "steps": last["step"],
         "validation_psnr": [[row["step"], row["validation_psnr"]] for row in history if "validation_psnr" in row],
         **{name: last[name] for name in CURVES if name in last and name != "validation_psnr"},
         "perplexity": [last[f"perplexity/{layer}"] for layer in layers],
-        "collapsed_layers": [layer for layer in layers[1:] if last[f"top_share/{layer}"] > COLLAPSED_SHARE],
+        "collapsed_layers": [layer for layer in layers[1:] if collapsed(layer)],
         "finite": all(math.isfinite(value) for row in history for value in row.values()),
         "skipped_steps": sum(row["skipped"] for row in history),
     }

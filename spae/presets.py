@@ -113,6 +113,8 @@ PHOTOS_64_FULL = dataclasses.replace(
     data=dataclasses.replace(DIGITS_32_FULL.data, batch_size=8, flip=True),
     steps=240,
 )
+"""The same for crops of photographs. Not yet good: with a CLIP that knows three classes and these steps, layers 1 to 4
+say the class, and PSNR on validation crops ends at 13.9 dB."""
 
 PRESETS: dict[str, TrainConfig] = {
     "digits-32": DIGITS_32,

@@ -72,6 +72,14 @@ def test_a_collapsed_layer_is_named_in_the_summary(share, collapsed):
     assert f"| 1 | 40 | 20.00 | 1, 5 | {collapsed[0] if collapsed else 'none'} | 2 |" in text
 
 
+def test_a_layer_that_nothing_guides_and_that_says_the_first_word_again_has_collapsed():
+    *_, last = rows = history(0.2)
+    last["perplexity/2"] = 1.1
+    assert seed_figures(rows)["collapsed_layers"] == [2]
+    last["pool_size/1"] = last["pool_size/2"] = 1.0
+    assert seed_figures(rows)["collapsed_layers"] == []
+
+
 def test_digits_need_a_finished_demo(tmp_path, caplog):
     assert demo_full.main(["--demo", str(tmp_path), "--output", str(tmp_path / "full")]) == 2
     assert "holds no finished demo" in caplog.text

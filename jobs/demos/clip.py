@@ -247,9 +247,8 @@ def run(config: DemoClipConfig) -> int:
 def _record(config: DemoClipConfig) -> dict[str, Any]:
     """All that determines the weights: the configuration without places, and the shards' content."""
     kept = {name: value for name, value in asdict(config).items() if name not in ("val", "output", "replace", "train")}
-    if config.captions == CAPTIONS:
-        del kept["captions"]  # as CLIPs say that were trained before there was a choice
-    return {**kept, "train_sha256": load_index(config.train).sha256}
+    said = {} if kept.pop("captions") == CAPTIONS else {"captions": list(config.captions)}
+    return {**kept, **said, "train_sha256": load_index(config.train).sha256}
 
 
 def _is_done(folder: Path, record: dict[str, Any], replace_other: bool) -> bool:

@@ -87,7 +87,9 @@ def test_a_finished_clip_is_left_alone(splits, tmp_path, caplog):
     assert main(command(splits, tmp_path, "--seed=5")) == 2
     assert "give --replace" in caplog.text
     assert weights.stat().st_mtime_ns == before
-    assert main(command(splits, tmp_path, "--seed=5", "--replace")) == 0
+    others = ("--seed=5", "--captions", "a scan of {}.")
+    assert main(command(splits, tmp_path, *others, "--replace")) == 0
+    assert main(command(splits, tmp_path, *others)) == 0, "captions of one's own are known again"
     assert json.loads((tmp_path / "open_clip_config.json").read_text())["training"]["seed"] == 5
 
 

@@ -36,7 +36,7 @@ class TrainJob:
     max_skipped: int
 
     def plan(self, rank: int, ranks: int) -> BatchPlan:
-        """Which samples a rank reads; ValueError where the ranks do not divide streams and batches."""
+        """Which samples a rank reads; ValueError where there are more ranks than samples in a batch."""
         config = self.config
         guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
         return BatchPlan(

@@ -45,8 +45,10 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
         (["--objective.semantic-weight", "1", "--clip", "ViT-B-32"], "holds no semantics"),
         (["--vocabulary", "/nowhere"], "/nowhere"),
         (["--shards", "/nowhere"], "does not exist"),
-        (["--workers", "3"], "must be divisible by ranks x loader workers = 3"),
-        (["--data.streams", "7", "--workers", "2"], "data.streams=7"),
+        (["--workers", "17"], "17 workers are more than data.batch_size=16"),
+        (["--workers", "2:17"], "17 workers are more than data.batch_size=16"),
+        (["--workers", "3:2"], "--workers 3:2 must be a number from 1 on, or LEAST:MOST, such as 2:8"),
+        (["--workers", "0"], "--workers 0 must be"),
     ],
 )
 def test_unusable_arguments_are_one_clear_error(folder, tmp_path, caplog, change, message):
@@ -74,7 +76,7 @@ def test_a_run_of_other_settings_is_refused_and_replaced_on_request(folder, tmp_
     train.prepare(parse(flags(folder, run)))
     train.prepare(parse(flags(folder, run)))  # the same settings claim it again
     assert train.main(flags(folder, run, "--seed", "5")) == 2
-    assert "other settings (seed)" in caplog.text
+    assert "other settings (seed: 0 there, 5 here)" in caplog.text
     train.prepare(parse(flags(folder, run, "--seed", "5", "--replace")))
     assert RunRecord.load(str(run)).config.seed == 5
 

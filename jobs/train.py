@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,8 +71,9 @@ class TrainFlags:
     a run folder, whose discriminator comes too."""
     inflation: Inflation = "central"
     """Where a kernel of the image model goes: central, in the middle frame; averaged, a share of it in each."""
-    workers: int = 1
-    """Ray Train workers, one process and (on cuda) one GPU each."""
+    workers: str = "1"
+    """Ray Train workers, one process and (on cuda) one GPU each: a number, or LEAST:MOST for as many of these as the
+    cluster holds; where nodes go or come the run goes on from its last checkpoint with fewer or more."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where the cluster has GPUs when the job begins; the log says which. Never changed after that."""
     wait_for_resources: float = 1_800.0
@@ -124,11 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(job: TrainJob, flags: TrainFlags) -> None:
-    cpus = max(os.cpu_count() or 1, flags.workers * flags.threads + 1)
+    least, most = _worker_range(flags.workers)
+    cpus = max(os.cpu_count() or 1, most * flags.threads + 1)
     may_grow = connect(flags.ray_address, num_cpus=cpus)
     job = dataclasses.replace(job, device=choose_device(flags.device))
-    wait_for_room(flags.workers, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
-    metrics = train_on_cluster(job, flags.workers, flags.max_failures)
+    wait_for_room(least, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
+    metrics = train_on_cluster(job, most if least == most else (least, most), flags.max_failures)
     if stopped := metrics.get("stopped"):
         raise TrainingError(stopped)
     finished = json.dumps(metrics).encode()
@@ -166,12 +169,12 @@ def prepare(flags: TrainFlags) -> TrainJob:
         device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
         **{name: getattr(flags, name) for name in _PASSED_ON},
     )
-    index = job.plan(rank=0, ranks=flags.workers).index
+    index = job.plan(rank=0, ranks=_worker_range(flags.workers)[1]).index
     check_media(index, config)
     image_model = job.image_model.check(config.model, vocabulary) if job.image_model else None
     epochs = config.steps * config.data.batch_size / (index.samples * config.data.clips_per_video)
     logger.info(
-        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
+        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %s workers",
         *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
     storage(job.run)
@@ -221,6 +224,15 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
         logger.warning("the vocabulary has %d words: so many instead of %d", len(vocabulary), model.table_size)
         model = dataclasses.replace(model, table_size=len(vocabulary))
     return dataclasses.replace(config, model=model)
+
+
+def _worker_range(workers: str) -> tuple[int, int]:
+    """The least and the most of --workers, equal for a number."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", workers)
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most:
+        raise ValueError(f"--workers {workers} must be a number from 1 on, or LEAST:MOST, such as 2:8")
+    return least, most
 
 
 def _image_model(flags: TrainFlags) -> ImageModel | None:

@@ -20,6 +20,7 @@ from jobs.cluster import connect
 from jobs.paths import place
 from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.retries import persistently
+from jobs.training.estimates import reading
 from jobs.training.image_model import ImageModel
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
@@ -28,6 +29,7 @@ from jobs.training.media import check_media
 from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record, storage
 from spae.ablations import ABLATIONS
 from spae.config import ObjectiveConfig, TrainConfig
+from spae.data.cache import ShardCache
 from spae.data.publishing import join, publish, read_bytes
 from spae.model_folder import shipped_models
 from spae.networks.inflation import Inflation
@@ -84,6 +86,12 @@ class TrainFlags:
     """Compile the networks first (torch.compile): minutes before the first step, then fewer passes over memory."""
     loader_workers: int = 0
     """Loader processes a worker."""
+    cache: str | None = None
+    """Folder of each machine's own disk for fetched shards, which its workers share; without it each epoch reads them
+    where they lie, a store's from their beginning to where each stream ends."""
+    cache_bytes: int = 100_000_000_000
+    """Bytes that it may hold; shards longest unread make room. Every epoch deals the shards anew, so that a machine
+    comes to want all of them: what does not fit is fetched again."""
     log_every: int = 50
     """Steps between log lines."""
     checkpoint_every: int = 1_000
@@ -166,6 +174,7 @@ def prepare(flags: TrainFlags) -> TrainJob:
         judges=_judges(flags, config.objective, vocabulary),
         run=place("--run", flags.run),
         image_model=_image_model(flags),
+        cache=ShardCache(os.path.abspath(os.path.expanduser(flags.cache)), flags.cache_bytes) if flags.cache else None,
         device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
         **{name: getattr(flags, name) for name in _PASSED_ON},
     )
@@ -178,6 +187,7 @@ def prepare(flags: TrainFlags) -> TrainJob:
         *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
     storage(job.run)
+    logger.info("%s", reading(job.plan(0, 1)))
     if not flags.dry_run:
         claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index, image_model), replace=flags.replace)
     return job

@@ -7,6 +7,7 @@ from jobs.resources import Device
 from jobs.training.image_model import ImageModel
 from jobs.training.judges import JudgeSource
 from spae.config import TrainConfig
+from spae.data.cache import ShardCache
 from spae.data.loader import BatchPlan
 from spae.data.records import load_index
 
@@ -30,6 +31,7 @@ class TrainJob:
     """Processor threads a worker."""
     compile: bool
     loader_workers: int
+    cache: ShardCache | None
     log_every: int
     checkpoint_every: int
     abort_on: Literal["never", "collapse"]
@@ -48,4 +50,5 @@ class TrainJob:
             rank=rank,
             ranks=ranks,
             loader_workers=self.loader_workers,
+            cache=self.cache,
         )

@@ -8,11 +8,12 @@ for it, which is the same after a resume as without.
 Targets and augmentation are drawn from (seed, epoch, key), never from a rank or a worker.
 """
 
-import itertools
+import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import fsspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from spae.config import DataConfig
 from spae.data.augmentation import Image8, augment
 from spae.data.batch import Batch
+from spae.data.cache import ShardCache
 from spae.data.media import MediaError, decode_image
 from spae.data.order import StreamOrder, random_generator
-from spae.data.records import SplitIndex
-from spae.data.tar import MEND, Sample, read_samples
+from spae.data.publishing import is_local
+from spae.data.records import ShardInfo, SplitIndex
+from spae.data.tar import MEND, Sample, read_samples, samples_at
 from spae.data.video import ClipShape, decode_clips
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class BatchPlan:
     rank: int = 0
     ranks: int = 1
     loader_workers: int = 0
+    cache: ShardCache | None = None
+    """Where shards are kept; None reads them where they are, those of a store from their beginning."""
 
     def __post_init__(self) -> None:
         if self.ranks > self.data.batch_size:
@@ -126,26 +131,41 @@ def _pictures(plan: BatchPlan, stream: int, seen: int, mine: Callable[[int], boo
     """
     number = seen + (stream - seen) % plan.data.streams
     for epoch, segment in plan.order.stream(stream, seen):
-        shard = plan.index.shards[segment.shard]
-        missing, clips = segment.stop - segment.start, plan.data.clips_per_video
-        first, stop = segment.start // clips, -(-segment.stop // clips)
-        for place, sample in enumerate(read_samples(shard.url, first, stop), first):
-            present = range(max(segment.start, place * clips), min(segment.stop, (place + 1) * clips))
-            numbered = zip(present, itertools.count(number, plan.data.streams), strict=False)
-            wanted = [clip % clips for clip, n in numbered if mine(n)]
-            number += len(present) * plan.data.streams
-            missing -= len(present)
-            if not wanted:
-                continue
-            names = [f"{sample.key}/{clip}" if clip else sample.key for clip in wanted]
+        shard, clips = plan.index.shards[segment.shard], plan.data.clips_per_video
+        wanted: dict[int, list[int]] = {}  # clips by the sample's place in the shard
+        for clip in range(segment.start, segment.stop):
+            if mine(number):
+                wanted.setdefault(clip // clips, []).append(clip % clips)
+            number += plan.data.streams
+        found = 0
+        for place, sample in zip(wanted, _samples(plan, shard, wanted), strict=False):
+            found += 1
+            names = [f"{sample.key}/{clip}" if clip else sample.key for clip in wanted[place]]
             generators = [random_generator(plan.seed, epoch, name) for name in names]
             for generator, decoded in zip(generators, _decode(sample, plan, generators), strict=True):
                 pixels = np.full((*plan.input_size, 3), _GREY, np.uint8) if decoded is None else decoded
                 draws = generator.random(plan.draws, dtype=np.float32)
                 augmented = augment(pixels, plan.data, plan.input_size, generator)
                 yield _Picture(sample.key, augmented, draws, decoded is not None)
-        if missing:
+        if found < len(wanted):
             raise ValueError(f"{shard.url} holds fewer than the {shard.samples} samples its index tells; {MEND}")
+
+
+def _samples(plan: BatchPlan, shard: ShardInfo, places: Collection[int]) -> Iterator[Sample]:
+    """The samples of a shard at these places, which rise."""
+    if not places:
+        return
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(plan.cache.opened(shard)) if plan.cache else None
+        if file is None and is_local(shard.url):
+            file = stack.enter_context(fsspec.open(shard.url, "rb"))
+        if file is not None:
+            yield from samples_at(file, shard.url, places)
+            return
+        first, last = min(places), max(places)
+        for place, sample in enumerate(read_samples(shard.url, first, last + 1), first):
+            if place in places:
+                yield sample
 
 
 def _decode(sample: Sample, plan: BatchPlan, generators: Sequence[np.random.Generator]) -> Sequence[Image8 | None]:

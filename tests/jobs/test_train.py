@@ -1,6 +1,7 @@
 import json
 import sys
 
+import fsspec
 import pytest
 
 from jobs import export, train
@@ -33,7 +34,18 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
     caplog.set_level("INFO")
     assert train.main(flags(folder, tmp_path / "run", "--dry-run")) == 0
     assert "40 samples, 60 words; 6 steps of 16 samples (2.4 epochs) on 1 workers" in caplog.text
+    assert "an epoch reads 0.000113 GB of shards" in caplog.text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_streams_read_of_a_store_and_what_a_cache_holds(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    fsspec.filesystem("memory").put(f"{folder}/train", "/train", recursive=True)
+    stored = flags(folder, tmp_path / "run", "--dry-run", "--shards", "memory://train")
+    assert train.main(stored) == 0
+    assert "of the store, 4.5 times its shards, as its 8 streams begin inside" in caplog.text
+    assert train.main([*stored, "--cache", str(tmp_path), "--cache-bytes", "112640"]) == 0
+    assert "each machine fetches shards once and holds up to 100% of their 0.000113 GB" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -49,6 +61,10 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
         (["--workers", "2:17"], "17 workers are more than data.batch_size=16"),
         (["--workers", "3:2"], "--workers 3:2 must be a number from 1 on, or LEAST:MOST, such as 2:8"),
         (["--workers", "0"], "--workers 0 must be"),
+        (
+            ["--cache", "/tmp/cache", "--cache-bytes", "10"],
+            "--cache-bytes 10 is less than the largest shard",
+        ),
     ],
 )
 def test_unusable_arguments_are_one_clear_error(folder, tmp_path, caplog, change, message):

@@ -1,8 +1,12 @@
 import collections
+import dataclasses
+import hashlib
 import io
 import itertools
 import tarfile
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spae.config import DataConfig
+from spae.data.cache import ShardCache
 from spae.data.loader import BatchPlan, _join, batches
 from spae.data.records import ShardInfo, SplitIndex
 from spae.data.tar import read_samples
@@ -124,6 +129,42 @@ def test_a_batch_of_256_goes_to_any_number_of_gpus_and_each_stream_to_one(index,
             for number in batch.numbers:
                 readers[number % 256].add(rank)
     assert all(len(found) == 1 for found in readers.values())
+
+
+def test_a_cache_changes_nothing_and_serves_when_the_store_is_gone(index, tmp_path):
+    whole, moved = take(plan(index), 9), []
+    for shard in index.shards:
+        content = Path(shard.url).read_bytes()
+        (tmp_path / shard.name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        moved.append(dataclasses.replace(shard, url=str(tmp_path / shard.name), sha256=digest))
+    cached = dataclasses.replace(plan(SplitIndex("train", tuple(moved))), cache=ShardCache(f"{tmp_path}/cache", 10**6))
+    for one, other in zip(whole, take(cached, 9), strict=True):
+        check_equal(one, other)
+    for shard in moved:
+        Path(shard.url).unlink()
+    check_equal(whole[5], take(cached, 1, seen=20)[0])
+
+
+def test_a_store_is_read_from_the_beginning_and_gives_the_same(index):
+    fsspec.filesystem("memory").pipe({f"/split/{one.name}": Path(one.url).read_bytes() for one in index.shards})
+    stored = [dataclasses.replace(shard, url=f"memory://split/{shard.name}") for shard in index.shards]
+    for one, other in zip(take(plan(index), 6), take(plan(SplitIndex("train", tuple(stored))), 6), strict=True):
+        check_equal(one, other)
+    assert plan(index).order.bytes_read([one.bytes for one in index.shards]) > sum(one.bytes for one in index.shards)
+
+
+def test_a_resume_opens_no_finished_shard(tmp_path):
+    shards = []
+    for number in range(4):
+        write_tar(tmp_path / f"{number}.tar", [(f"s{number}{n}", png(1)) for n in range(3)])
+        shards.append(ShardInfo(str(tmp_path / f"{number}.tar"), 3, 0, ""))
+    split = SplitIndex("train", tuple(shards))
+    whole = take(plan(split, streams=1, batch=3), 4)
+    for shard in {key[1] for batch in whole[:2] for key in batch.keys}:
+        (tmp_path / f"{shard}.tar").unlink()
+    for one, other in zip(whole[2:], take(plan(split, streams=1, batch=3), 2, seen=6), strict=True):
+        check_equal(one, other)
 
 
 def test_pictures_and_draws_depend_on_seed_epoch_and_key_alone(index):

@@ -20,7 +20,7 @@ from jobs.cluster import connect
 from jobs.paths import place
 from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.retries import persistently
-from jobs.training.estimates import reading
+from jobs.training.estimates import computing, reading
 from jobs.training.image_model import ImageModel
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
@@ -107,7 +107,11 @@ class TrainFlags:
     replace: bool = False
     """Delete a run of other settings that the run folder holds; one of the same settings continues."""
     dry_run: bool = False
-    """Print what would be trained and stop."""
+    """Print what would be trained, and what it takes, and stop."""
+    worker_tflops: float | None = None
+    """For --dry-run: 1e12 operations a second that a worker was measured to do, from which hours follow."""
+    worker_price: float | None = None
+    """For --dry-run: price of a worker's hour."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -188,7 +192,11 @@ def prepare(flags: TrainFlags) -> TrainJob:
     )
     storage(job.run)
     logger.info("%s", reading(job.plan(0, 1)))
-    if not flags.dry_run:
+    if flags.dry_run:
+        most = _worker_range(flags.workers)[1]
+        for line in computing(config, len(vocabulary), most, flags.worker_tflops, flags.worker_price):
+            logger.info("%s", line)
+    else:
         claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index, image_model), replace=flags.replace)
     return job
 

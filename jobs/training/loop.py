@@ -62,9 +62,10 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
     if plan.rank == 0 and job.val_shards is not None:
         size, stride = job.config.model.input_size, job.config.data.frame_stride
         pictures = load_validation(job.val_shards, size, frame_stride=stride)
-    for batch in batches(plan, state.seen):
-        if state.step >= job.config.steps:
-            return
+    parts = batches(plan, state.seen)
+    while state.step < job.config.steps:
+        with log.waiting():
+            batch = next(parts)
         result = train_step(state, objective, batch.to(state.model.device), job.config)
         usage.update(result.quantized.tokens)
         log.update(result, batch)

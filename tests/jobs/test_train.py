@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import fsspec
@@ -32,8 +33,13 @@ def command(*arguments):
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
     caplog.set_level("INFO")
-    assert train.main(flags(folder, tmp_path / "run", "--dry-run")) == 0
-    assert "40 samples, 60 words; 6 steps of 16 samples (2.4 epochs) on 1 workers" in caplog.text
+    priced = ("--worker-tflops", "0.001", "--worker-price", "2", "--workers", "4")
+    assert train.main(flags(folder, tmp_path / "run", "--dry-run", *priced)) == 0
+    assert re.search(r"0\.\d million parameters, 0\.0 of a discriminator beside; [\d.]+ GFLOP a sample", caplog.text)
+    assert "and for its 4 samples" in caplog.text
+    hours, money = re.search(r"([\d.e-]+) hours on 4 workers of 0.001 TFLOP/s, (\d+) in money", caplog.text).groups()
+    assert int(money) == round(8 * float(hours))
+    assert "40 samples, 60 words; 6 steps of 16 samples (2.4 epochs) on 4 workers" in caplog.text
     assert "an epoch reads 0.000113 GB of shards" in caplog.text
     assert not (tmp_path / "run").exists()
 

@@ -85,7 +85,7 @@ class TrainFlags:
     compile: bool = False
     """Compile the networks first (torch.compile): minutes before the first step, then fewer passes over memory."""
     loader_workers: int = 0
-    """Loader processes a worker."""
+    """Loader processes a worker, for each of which Ray keeps a processor free."""
     cache: str | None = None
     """Folder of each machine's own disk for fetched shards, which its workers share; without it each epoch reads them
     where they lie, a store's from their beginning to where each stream ends."""
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(job: TrainJob, flags: TrainFlags) -> None:
     least, most = _worker_range(flags.workers)
-    cpus = max(os.cpu_count() or 1, most * flags.threads + 1)
+    cpus = max(os.cpu_count() or 1, most * (flags.threads + flags.loader_workers) + 1)
     may_grow = connect(flags.ray_address, num_cpus=cpus)
     job = dataclasses.replace(job, device=choose_device(flags.device))
     wait_for_room(least, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)

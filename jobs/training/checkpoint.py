@@ -21,6 +21,7 @@ from jobs.training.run_folder import (
     RunRecord,
     checkpoint_name,
     file_sha256,
+    keep_best,
     load_mark,
     load_newest,
     load_state,
@@ -65,11 +66,12 @@ class Checkpoints:
         state.load_state_dict(saved, self.order)
         return True
 
-    def save(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+    def save(self, state: TrainState, metrics: Mapping[str, Any], *, best: bool = False) -> None:
         """Save the state that all workers hold, on the first; a barrier that every worker must reach.
 
         Training waits for the copy, and for the one before to be on this machine's disk; the way to the run folder goes
-        on beside it. The driver sees the metrics once all is there. ReplicaError where the workers differ.
+        on beside it. The driver sees the metrics once all is there. The best so far is kept as long as no better one
+        comes, whatever its age. ReplicaError where the workers differ.
         """
         check_replicas(state)
         name, told = checkpoint_name(state.step), {"step": state.step, **metrics}
@@ -90,8 +92,19 @@ class Checkpoints:
             checkpoint_dir_name=name,
             checkpoint_upload_mode=later,
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=functools.partial(_upload, self._writing, folder),
+            checkpoint_upload_fn=functools.partial(self._upload, self._writing, folder, best),
         )
+
+    def _upload(
+        self, writing: Future[None], folder: ScratchFolder, best: bool, checkpoint: ray.train.Checkpoint, name: str
+    ) -> ray.train.Checkpoint:
+        """Copy a checkpoint into the run folder; Ray Train registers it after that."""
+        with folder:
+            writing.result()
+            if best:
+                persistently(f"keeping {name}", lambda: keep_best(self.run, name, folder.path))
+            storage = ray.train.get_context().get_storage()
+            return persistently(f"writing {name}", lambda: storage.persist_current_checkpoint(checkpoint, name))
 
 
 def _write(values: object, folder: ScratchFolder, mark: CheckpointMark) -> None:
@@ -100,13 +113,3 @@ def _write(values: object, folder: ScratchFolder, mark: CheckpointMark) -> None:
     mark = dataclasses.replace(mark, sha256=file_sha256(path))
     with open(os.path.join(folder.path, MARK_FILE), "w") as file:
         json.dump(dataclasses.asdict(mark), file, indent=1)
-
-
-def _upload(
-    writing: Future[None], folder: ScratchFolder, checkpoint: ray.train.Checkpoint, name: str
-) -> ray.train.Checkpoint:
-    """Copy a checkpoint into the run folder; Ray Train registers it after that."""
-    with folder:
-        writing.result()
-        storage = ray.train.get_context().get_storage()
-        return persistently(f"writing {name}", lambda: storage.persist_current_checkpoint(checkpoint, name))

@@ -58,8 +58,8 @@ def train_on_cluster(job: TrainJob, workers: int | tuple[int, int], max_failures
 
 
 def worker_resources(job: TrainJob) -> dict[str, float]:
-    """What one worker takes of a cluster."""
-    return {CPU: job.threads, GPU: int(job.device == "cuda")}
+    """What one worker takes of a cluster, with a processor for each loader process."""
+    return {CPU: job.threads + job.loader_workers, GPU: int(job.device == "cuda")}
 
 
 def _trainer(job: TrainJob, workers: int | tuple[int, int]) -> ray.train.torch.TorchTrainer:

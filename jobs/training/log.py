@@ -149,6 +149,12 @@ class TrainingLog:
         if self.history:
             self.history[-1]["validation_psnr"] = psnr
 
+    @property
+    def at_best(self) -> bool:
+        """Whether the last row has been validated, no worse than any before."""
+        found = [row["validation_psnr"] for row in self.history if "validation_psnr" in row]
+        return bool(found) and self.history[-1].get("validation_psnr") == max(found)
+
     def publish(self) -> None:
         """Write the history into the run folder."""
         rows = "".join(json.dumps(row) + "\n" for row in self.history)

@@ -79,12 +79,11 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
         if last or stopped or state.step % job.checkpoint_every == 0:
             metrics: dict[str, Any] = {"stopped": stopped} if stopped else {}
             if pictures is not None:
-                metrics["validation_psnr"] = validation_psnr(
-                    state.average, pictures, job.config.data.batch_size // plan.ranks
-                )
-                log.validation(state.step, metrics["validation_psnr"])
+                psnr = validation_psnr(state.average, pictures, job.config.data.batch_size // plan.ranks)
+                metrics["validation_psnr"] = psnr
+                log.validation(state.step, psnr)
             log.publish()
-            checkpoints.save(state, metrics)
+            checkpoints.save(state, metrics, best=log.at_best)
         if stopped:
             return
 

@@ -5,7 +5,8 @@ import json
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import fsspec
 import torch
@@ -20,6 +21,7 @@ from spae.vocabulary import Vocabulary
 
 CONFIG_FILE, HISTORY_FILE = "config.json", "history.jsonl"
 STATE_FILE, MARK_FILE = "state.pt", "checkpoint.json"  # of a checkpoint's folder
+_BEST = "best-"  # before the name of the checkpoint that it is a copy of
 _REGISTER = "checkpoint_manager_snapshot.json"  # Ray Train's own
 FINISHED_FILE = "finished.json"  # written last, when every step is done
 FORMAT_VERSION = 1
@@ -216,13 +218,40 @@ def read_history(run: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (data or b"").splitlines()]
 
 
-def load_run(run: str, vocabulary_url: str | None = None) -> tuple[SPAE, int]:
-    """The averaged model of a run's newest checkpoint, in evaluation mode, and its step."""
+def keep_best(run: str, name: str, folder: str) -> None:
+    """Keep a checkpoint, whose files lie in a local folder, as the best of a run; the best before it goes."""
+    for file in (STATE_FILE, MARK_FILE):  # the mark is last: without it a kill cut the copy short
+        publish(join(run, f"{_BEST}{name}", file), Path(folder, file))
+    file_system, path = fsspec.url_to_fs(run)
+    for other in _best_folders(run):
+        if other != f"{_BEST}{name}":
+            file_system.rm(join(path, other), recursive=True)
+
+
+def best_checkpoint(run: str) -> str | None:
+    """Folder of the checkpoint with the best validation; None where none was validated."""
+    return next((name for name in _best_folders(run) if load_mark(run, name)), None)
+
+
+def _best_folders(run: str) -> list[str]:
+    file_system, path = fsspec.url_to_fs(run)
+    file_system.invalidate_cache(path)
+    names = (row["name"].rstrip("/").rsplit("/", 1)[-1] for row in file_system.ls(path, detail=True))
+    return sorted((name for name in names if name.startswith(_BEST)), reverse=True)
+
+
+def load_run(
+    run: str, vocabulary_url: str | None = None, checkpoint: Literal["latest", "best"] = "latest"
+) -> tuple[SPAE, int]:
+    """The averaged model of a run's newest or best checkpoint, in evaluation mode, and its step."""
     record = RunRecord.load(run)
     vocabulary = Vocabulary.load(vocabulary_url or record.vocabulary)
     if vocabulary.words_fingerprint != record.words_fingerprint:
         raise ValueError(f"{vocabulary_url or record.vocabulary} is not the vocabulary that {run} was trained with")
-    state = load_latest_state(run)
+    name = best_checkpoint(run) if checkpoint == "best" else None
+    if checkpoint == "best" and name is None:
+        raise ValueError(f"{run} holds no best checkpoint; train with --val-shards, or export the latest")
+    state = load_state(run, name) if name else load_latest_state(run)
     model = SPAE(record.config.model, vocabulary)
     model.load_state_dict(state["average"])
     return model.eval().frozen(), int(state["step"])

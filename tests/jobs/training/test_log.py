@@ -100,6 +100,21 @@ def test_rows_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
     assert [row["step"] for row in resumed.history] == [1, 2]
 
 
+def test_the_best_validation_is_known_after_a_resume(tmp_path):
+    told, best = Told(tmp_path), []
+    assert not told.log.at_best
+    for psnr in (20.0, 19.0, 21.0):
+        told.take([1, 2])
+        told.line()
+        told.log.validation(told.step, psnr)
+        best.append(told.log.at_best)
+    assert best == [True, False, True]
+    told.log.publish()
+    resumed = TrainingLog(str(tmp_path), tiny_spae.TRAINING, 3, 0)
+    resumed.history.append({"step": 4, "validation_psnr": 20.5})
+    assert not resumed.at_best
+
+
 def test_the_share_of_time_that_waits_for_data_is_told(tmp_path, caplog):
     caplog.set_level("INFO")
     told = Told(tmp_path)

@@ -21,9 +21,8 @@ def test_a_training_in_a_bucket_leaves_whole_checkpoints(folder, tmp_path, monke
     store = fsspec.filesystem("gs")
     for part in ("train", "val", "vocabulary"):
         store.put(f"{folder}/{part}", f"bucket/data/{part}", recursive=True)
-    places = [f"--{name}=gs://bucket/data/{part}" for name, part in
-              (("shards", "train"), ("val-shards", "val"), ("vocabulary", "vocabulary"))]  # fmt: skip
-    run = "gs://bucket/runs/first"
+    data, run = "gs://bucket/data", "gs://bucket/runs/first"
+    places = ("--shards", f"{data}/train", "--val-shards", f"{data}/val", "--vocabulary", f"{data}/vocabulary")
     flags = ("digits-32", *places, "--run", run, *tiny_spae.SMALL_DIGITS, "--log-every", "2", "--checkpoint-every", "2")
     flags = (*flags, "--steps", "4", "--cache", str(tmp_path / "cache"), "--max-failures", "0")
     try:

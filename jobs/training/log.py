@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jobs.retries import persistently
+from jobs.training.board import Board
 from jobs.training.run_folder import HISTORY_FILE, read_history
 from jobs.training.usage import EpochHealth
 from spae.codebook.usage import LayerUsage
@@ -64,6 +65,7 @@ class TrainingLog:
         self.history: list[dict[str, Any]] = []
         if self.first:
             self.history = [row for row in read_history(run) if row["step"] <= step]
+            self.board, self._shown = Board(run, step), len(self.history)
         self._restart(step)
 
     def _restart(self, step: int) -> None:
@@ -159,5 +161,7 @@ class TrainingLog:
         """Write the history into the run folder."""
         rows = "".join(json.dumps(row) + "\n" for row in self.history)
         if self.first:
+            new, self._shown = self.history[self._shown :], len(self.history)
+            persistently("publishing what TensorBoard shows", lambda: self.board.publish(new))
             url = join(self.run, HISTORY_FILE)
             persistently("publishing the history", lambda: publish(url, rows.encode()))

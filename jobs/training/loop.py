@@ -82,6 +82,7 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
                 psnr = validation_psnr(state.average, pictures, job.config.data.batch_size // plan.ranks)
                 metrics["validation_psnr"] = psnr
                 log.validation(state.step, psnr)
+                log.board.draw(state.step, state.average, pictures)
             log.publish()
             checkpoints.save(state, metrics, best=log.at_best)
         if stopped:

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags:
-    """Export the averaged weights of a run's newest checkpoint as a model folder.
+    """Export the averaged weights of a run's newest, or best, checkpoint as a model folder.
 
     Example: python -m jobs.export --run runs/digits --output runs/model
     """
@@ -24,6 +25,8 @@ class ExportFlags:
     """Run folder of `jobs.train`."""
     output: str
     """Model folder to write; SPAE.from_pretrained reads it."""
+    checkpoint: Literal["latest", "best"] = "latest"
+    """best: the one with the highest PSNR on validation pictures."""
     vocabulary: str | None = None
     """Vocabulary folder, if it moved since training."""
 
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(ExportFlags, args=arguments)
     try:
         output = place("--output", flags.output)
-        model, step = load_run(flags.run, flags.vocabulary)
+        model, step = load_run(flags.run, flags.vocabulary, flags.checkpoint)
     except ValueError as error:
         logger.error("%s", error)
         return 2

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from jobs.cluster import connect
 from jobs.paths import place
 from jobs.resources import ResourcesError, choose_device, wait_for_room
 from jobs.retries import persistently
+from jobs.training.estimates import computing, reading
 from jobs.training.image_model import ImageModel
 from jobs.training.job import TrainJob
 from jobs.training.judges import CLIP_STAND_IN, JudgeSource
@@ -27,6 +29,7 @@ from jobs.training.media import check_media
 from jobs.training.run_folder import FINISHED_FILE, claim_run, run_record, storage
 from spae.ablations import ABLATIONS
 from spae.config import ObjectiveConfig, TrainConfig
+from spae.data.cache import ShardCache
 from spae.data.publishing import join, publish, read_bytes
 from spae.model_folder import shipped_models
 from spae.networks.inflation import Inflation
@@ -71,8 +74,9 @@ class TrainFlags:
     a run folder, whose discriminator comes too."""
     inflation: Inflation = "central"
     """Where a kernel of the image model goes: central, in the middle frame; averaged, a share of it in each."""
-    workers: int = 1
-    """Ray Train workers, one process and (on cuda) one GPU each."""
+    workers: str = "1"
+    """Ray Train workers, one process and (on cuda) one GPU each: a number, or LEAST:MOST for as many of these as the
+    cluster holds; where nodes go or come the run goes on from its last checkpoint with fewer or more."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where the cluster has GPUs when the job begins; the log says which. Never changed after that."""
     wait_for_resources: float = 1_800.0
@@ -82,7 +86,13 @@ class TrainFlags:
     compile: bool = False
     """Compile the networks first (torch.compile): minutes before the first step, then fewer passes over memory."""
     loader_workers: int = 0
-    """Loader processes a worker."""
+    """Loader processes a worker, for each of which Ray keeps a processor free."""
+    cache: str | None = None
+    """Folder of each machine's own disk for fetched shards, which its workers share; without it each epoch reads them
+    where they lie, a store's from their beginning to where each stream ends."""
+    cache_bytes: int = 100_000_000_000
+    """Bytes that it may hold; shards longest unread make room. Every epoch deals the shards anew, so that a machine
+    comes to want all of them: what does not fit is fetched again."""
     log_every: int = 50
     """Steps between log lines."""
     checkpoint_every: int = 1_000
@@ -98,7 +108,11 @@ class TrainFlags:
     replace: bool = False
     """Delete a run of other settings that the run folder holds; one of the same settings continues."""
     dry_run: bool = False
-    """Print what would be trained and stop."""
+    """Print what would be trained, and what it takes, and stop."""
+    worker_tflops: float | None = None
+    """For --dry-run: 1e12 operations a second that a worker was measured to do, from which hours follow."""
+    worker_price: float | None = None
+    """For --dry-run: price of a worker's hour."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -125,11 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(job: TrainJob, flags: TrainFlags) -> None:
-    cpus = max(os.cpu_count() or 1, flags.workers * flags.threads + 1)
+    least, most = _worker_range(flags.workers)
+    cpus = max(os.cpu_count() or 1, most * (flags.threads + flags.loader_workers) + 1)
     may_grow = connect(flags.ray_address, num_cpus=cpus)
     job = dataclasses.replace(job, device=choose_device(flags.device))
-    wait_for_room(flags.workers, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
-    metrics = train_on_cluster(job, flags.workers, flags.max_failures)
+    wait_for_room(least, worker_resources(job), flags.wait_for_resources, may_grow=may_grow)
+    metrics = train_on_cluster(job, most if least == most else (least, most), flags.max_failures)
     if stopped := metrics.get("stopped"):
         raise TrainingError(stopped)
     finished = json.dumps(metrics).encode()
@@ -164,19 +179,25 @@ def prepare(flags: TrainFlags) -> TrainJob:
         judges=_judges(flags, config.objective, vocabulary),
         run=place("--run", flags.run),
         image_model=_image_model(flags),
+        cache=ShardCache(os.path.abspath(os.path.expanduser(flags.cache)), flags.cache_bytes) if flags.cache else None,
         device="cuda" if flags.device == "cuda" else "cpu",  # auto is decided where the cluster is known
         **{name: getattr(flags, name) for name in _PASSED_ON},
     )
-    index = job.plan(rank=0, ranks=flags.workers).index
+    index = job.plan(rank=0, ranks=_worker_range(flags.workers)[1]).index
     check_media(index, config)
     image_model = job.image_model.check(config.model, vocabulary) if job.image_model else None
     epochs = config.steps * config.data.batch_size / (index.samples * config.data.clips_per_video)
     logger.info(
-        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %d workers",
+        "%d samples, %d words; %d steps of %d samples (%.1f epochs) on %s workers",
         *(index.samples, len(vocabulary), config.steps, config.data.batch_size, epochs, flags.workers),
     )
     storage(job.run)
-    if not flags.dry_run:
+    logger.info("%s", reading(job.plan(0, 1)))
+    if flags.dry_run:
+        most = _worker_range(flags.workers)[1]
+        for line in computing(config, len(vocabulary), most, flags.worker_tflops, flags.worker_price):
+            logger.info("%s", line)
+    else:
         claim_run(job.run, run_record(config, vocabulary, job.vocabulary, index, image_model), replace=flags.replace)
     return job
 
@@ -222,6 +243,15 @@ def _configure(flags: TrainFlags, vocabulary: Vocabulary) -> TrainConfig:
         logger.warning("the vocabulary has %d words: so many instead of %d", len(vocabulary), model.table_size)
         model = dataclasses.replace(model, table_size=len(vocabulary))
     return dataclasses.replace(config, model=model)
+
+
+def _worker_range(workers: str) -> tuple[int, int]:
+    """The least and the most of --workers, equal for a number."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", workers)
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most:
+        raise ValueError(f"--workers {workers} must be a number from 1 on, or LEAST:MOST, such as 2:8")
+    return least, most
 
 
 def _image_model(flags: TrainFlags) -> ImageModel | None:

@@ -25,11 +25,19 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(x) / world_size()
 
 
-def average_terms(terms: Terms) -> Terms:
-    """Means over ranks of scalars by name in one all-reduce, without gradient."""
+def rank_weight(samples: int, whole: int | None) -> float:
+    """What this rank's mean over its samples counts: the mean over ranks of so weighted means is that of the batch.
+
+    Exactly 1 where every rank has as many, which is what `whole`, the samples of all ranks, means where it is None.
+    """
+    return 1.0 if whole is None else samples * world_size() / whole
+
+
+def average_terms(terms: Terms, weight: float = 1.0) -> Terms:
+    """Means over ranks, each with its `rank_weight`, of scalars by name in one all-reduce, without gradient."""
     if not terms:
         return {}
-    values = torch.stack([value.detach().float() for value in terms.values()])
+    values = weight * torch.stack([value.detach().float() for value in terms.values()])
     if world_size() > 1:
         torch.distributed.all_reduce(values)
         values = values / world_size()

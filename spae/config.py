@@ -190,7 +190,7 @@ class DataConfig:
     batch_size: int = 256
     """Samples of one step, over all ranks."""
     streams: int = 256
-    """Virtual streams; ranks times loader workers must divide it. Fixed for the life of a run."""
+    """Virtual streams, see spae/data/order.py; fixed for the life of a run."""
     crop_scale: tuple[float, float] = (0.35, 1.0)
     """Share of the area that a random resized crop keeps; (1, 1) keeps the picture whole."""
     flip: bool = True

@@ -103,10 +103,10 @@ class SPAE(nn.Module):
         """Pixels (B, 3, *S), about [0, 1] and not clipped, of the decoder's input (B, C, *latent grid)."""
         return (self.decoder(latents).float() + 1) / 2
 
-    def forward(self, pixels: Tensor, layers: int | None = None) -> TrainingPass:
-        """One training pass, the reconstruction from the first layers."""
+    def forward(self, pixels: Tensor, layers: int | None = None, whole: int | None = None) -> TrainingPass:
+        """One training pass, the reconstruction from the first layers; for `whole` see LatentNormalisation."""
         raw = self._encoder_output(pixels)
-        z = self.statistics(raw)
+        z = self.statistics(raw, whole)
         quantized = self.quantizer(z, layers)
         return TrainingPass(
             self.reconstruct(quantized.latents), z, quantized, raw.detach().flatten(1).isfinite().all(1)

@@ -13,11 +13,12 @@ from spae.config import (
     TrainConfig,
 )
 
-IMAGE_128 = TrainConfig()
+IMAGE_128 = TrainConfig(precision="bfloat16")
 
 IMAGE_256 = TrainConfig(
     model=SPAEConfig(input_size=(256, 256), network=NetworkConfig(channel_multipliers=(1, 1, 2, 2, 4))),
     objective=ObjectiveConfig(discriminator=DiscriminatorConfig(channel_multipliers=(2, 4, 4, 4, 4, 4))),
+    precision="bfloat16",
 )
 
 MNIST_32 = TrainConfig(
@@ -63,6 +64,7 @@ VIDEO_128 = TrainConfig(
     ),
     optimizer=OptimizerConfig(cooldown_steps=15_000),
     data=DataConfig(batch_size=512),
+    precision="bfloat16",
     steps=130_000,
 )
 """facts 2.4; it begins from an inflated image model. The cool-down is the image model's share of its steps."""

@@ -7,6 +7,7 @@ from jobs.resources import Device
 from jobs.training.image_model import ImageModel
 from jobs.training.judges import JudgeSource
 from spae.config import TrainConfig
+from spae.data.cache import ShardCache
 from spae.data.loader import BatchPlan
 from spae.data.records import load_index
 
@@ -30,13 +31,14 @@ class TrainJob:
     """Processor threads a worker."""
     compile: bool
     loader_workers: int
+    cache: ShardCache | None
     log_every: int
     checkpoint_every: int
     abort_on: Literal["never", "collapse"]
     max_skipped: int
 
     def plan(self, rank: int, ranks: int) -> BatchPlan:
-        """Which samples a rank reads; ValueError where the ranks do not divide streams and batches."""
+        """Which samples a rank reads; ValueError where there are more ranks than samples in a batch."""
         config = self.config
         guided = len(config.objective.semantic_thresholds) if config.objective.semantic_weight else 0
         return BatchPlan(
@@ -48,4 +50,5 @@ class TrainJob:
             rank=rank,
             ranks=ranks,
             loader_workers=self.loader_workers,
+            cache=self.cache,
         )

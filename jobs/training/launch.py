@@ -17,6 +17,8 @@ from jobs.training.run_folder import latest_checkpoint, storage
 
 logger = logging.getLogger(__name__)
 
+RESIZE_SECONDS = 60.0
+"""Between two looks at whether the cluster holds more workers of a range."""
 _OWN_FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError),
     *(SyntaxError, TypeError, ValueError),
@@ -27,8 +29,11 @@ class TrainingError(RuntimeError):
     """A training was given up; the message is one line on what failed."""
 
 
-def train_on_cluster(job: TrainJob, workers: int, max_failures: int) -> Mapping[str, Any]:
+def train_on_cluster(job: TrainJob, workers: int | tuple[int, int], max_failures: int) -> Mapping[str, Any]:
     """Train until the last step; what the last checkpoint told.
+
+    Of a range of workers as many are started as the cluster holds, and a change of it is seen within a minute: then, as
+    after a failure, all begin again from the last checkpoint.
 
     A failure of a worker, its machine or a store resumes from the last checkpoint, until it has happened more than
     `max_failures` times (never, if that is below 0) without a new one. An error of the code or of the data would come
@@ -53,17 +58,20 @@ def train_on_cluster(job: TrainJob, workers: int, max_failures: int) -> Mapping[
 
 
 def worker_resources(job: TrainJob) -> dict[str, float]:
-    """What one worker takes of a cluster."""
-    return {CPU: job.threads, GPU: int(job.device == "cuda")}
+    """What one worker takes of a cluster, with a processor for each loader process."""
+    return {CPU: job.threads + job.loader_workers, GPU: int(job.device == "cuda")}
 
 
-def _trainer(job: TrainJob, workers: int) -> ray.train.torch.TorchTrainer:
+def _trainer(job: TrainJob, workers: int | tuple[int, int]) -> ray.train.torch.TorchTrainer:
     file_system, above, name = storage(job.run)
     return ray.train.torch.TorchTrainer(
         train_loop,
         train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=job.device == "cuda", resources_per_worker=worker_resources(job)
+        scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg] # as below
+            num_workers=workers,  # type: ignore[arg-type]
+            use_gpu=job.device == "cuda",
+            resources_per_worker=worker_resources(job),
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the older version's, which lacks logging
             name=name,

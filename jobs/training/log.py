@@ -1,9 +1,10 @@
 """The lines of a training and its history: a row of figures for each line."""
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jobs.retries import persistently
+from jobs.training.board import Board
 from jobs.training.run_folder import HISTORY_FILE, read_history
 from jobs.training.usage import EpochHealth
 from spae.codebook.usage import LayerUsage
@@ -18,6 +20,7 @@ from spae.collectives import Terms, average_terms, world_size
 from spae.config import TrainConfig
 from spae.data.batch import Batch
 from spae.data.publishing import join, publish
+from spae.training.schedule import learning_rate
 from spae.training.step import StepResult
 from spae.training.telemetry import suspects
 
@@ -62,13 +65,21 @@ class TrainingLog:
         self.history: list[dict[str, Any]] = []
         if self.first:
             self.history = [row for row in read_history(run) if row["step"] <= step]
+            self.board, self._shown = Board(run, step), len(self.history)
         self._restart(step)
 
     def _restart(self, step: int) -> None:
         self._skipped: Tensor | float = 0.0
-        self._undecodable = 0
+        self._undecodable, self._waited = 0, 0.0
         self._doubtful: list[_Doubt] = []
         self._started, self._first_step = time.monotonic(), step
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time the block as a wait for data."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
 
     def update(self, result: StepResult, batch: Batch) -> None:
         """Take note of a step on this worker's samples, without waiting for the device."""
@@ -105,7 +116,9 @@ class TrainingLog:
             row |= {f"top_share/{number}": layer.top_share}
         row["skipped"] = float(self._skipped)
         samples = (step - self._first_step) * self.config.data.batch_size
-        row["images_per_second"] = samples / (time.monotonic() - self._started)
+        seconds = time.monotonic() - self._started
+        row |= {"images_per_second": samples / seconds, "data_wait": self._waited / seconds}
+        row["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
         return row
 
     def _line(self, row: Mapping[str, Any], depth: int) -> str:
@@ -115,7 +128,7 @@ class TrainingLog:
         radii = "/".join(f"{row[f'latent_radius/{layer}']:.2f}" for layer in range(1, depth + 1))
         return (
             f"step {row['step']}/{self.config.steps}  {shown}  perplexity {perplexities}  |z| {radii}  "
-            f"{row['images_per_second']:.0f} images/s  {remaining:.0f} s left"
+            f"{row['images_per_second']:.0f} images/s  data wait {row['data_wait']:.0%}  {remaining:.0f} s left"
         )
 
     def epoch(self, health: EpochHealth) -> None:
@@ -138,9 +151,17 @@ class TrainingLog:
         if self.history:
             self.history[-1]["validation_psnr"] = psnr
 
+    @property
+    def at_best(self) -> bool:
+        """Whether the last row has been validated, no worse than any before."""
+        found = [row["validation_psnr"] for row in self.history if "validation_psnr" in row]
+        return bool(found) and self.history[-1].get("validation_psnr") == max(found)
+
     def publish(self) -> None:
         """Write the history into the run folder."""
         rows = "".join(json.dumps(row) + "\n" for row in self.history)
         if self.first:
+            new, self._shown = self.history[self._shown :], len(self.history)
+            persistently("publishing what TensorBoard shows", lambda: self.board.publish(new))
             url = join(self.run, HISTORY_FILE)
             persistently("publishing the history", lambda: publish(url, rows.encode()))

@@ -8,16 +8,18 @@ import ray.train
 import ray.train.torch
 import torch
 
-from jobs.training.checkpoint import restore, save
+from jobs.training.checkpoint import Checkpoints
 from jobs.training.job import TrainJob
 from jobs.training.judges import load_judges
 from jobs.training.log import TrainingLog
+from jobs.training.run_folder import RunRecord, run_record
 from jobs.training.usage import EpochHealth, UsageMeter
 from jobs.training.validation import load_validation, validation_psnr
 from spae.collectives import Terms
 from spae.data.loader import BatchPlan, batches
 from spae.model import SPAE
 from spae.training.objective import Objective
+from spae.training.replicas import check_replicas
 from spae.training.state import TrainState
 from spae.training.step import train_step
 from spae.vocabulary import Vocabulary
@@ -43,13 +45,15 @@ def train_loop(settings: dict[str, Any]) -> None:
     judges = load_judges(job.judges, state.model.vocabulary, job.config.objective.semantic_weight > 0, device)
     objective = Objective(job.config.objective, judges.guidance, judges.perceptual)
     plan = job.plan(context.get_world_rank(), context.get_world_size())
-    if job.image_model and ray.train.get_checkpoint() is None:
+    image_model = RunRecord.load(job.run).image_model
+    record = run_record(job.config, vocabulary, job.vocabulary, plan.index, image_model)
+    checkpoints = Checkpoints(job.run, record, plan.order)
+    if not checkpoints.restore(state) and job.image_model:
         job.image_model.begin(state)
-    restore(state, plan.order)
-    _train(job, plan, state, objective)
+    _train(job, plan, state, objective, checkpoints)
 
 
-def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objective) -> None:
+def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objective, checkpoints: Checkpoints) -> None:
     """Step until the end, or until there is a reason to stop."""
     log = TrainingLog(job.run, job.config, state.step, plan.rank)
     thresholds = job.config.objective.semantic_thresholds[: objective.guided_layers]
@@ -58,14 +62,16 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
     if plan.rank == 0 and job.val_shards is not None:
         size, stride = job.config.model.input_size, job.config.data.frame_stride
         pictures = load_validation(job.val_shards, size, frame_stride=stride)
-    for batch in batches(plan, state.seen):
-        if state.step >= job.config.steps:
-            return
+    parts = batches(plan, state.seen)
+    while state.step < job.config.steps:
+        with log.waiting():
+            batch = next(parts)
         result = train_step(state, objective, batch.to(state.model.device), job.config)
         usage.update(result.quantized.tokens)
         log.update(result, batch)
         last, stopped = state.step == job.config.steps, ""
         if last or state.step % job.log_every == 0:
+            check_replicas(state)
             log.line(state.step, result.terms, usage.take_recent())
             if health := usage.end_epoch(state.seen, result.terms):
                 log.epoch(health)
@@ -73,12 +79,12 @@ def _train(job: TrainJob, plan: BatchPlan, state: TrainState, objective: Objecti
         if last or stopped or state.step % job.checkpoint_every == 0:
             metrics: dict[str, Any] = {"stopped": stopped} if stopped else {}
             if pictures is not None:
-                metrics["validation_psnr"] = validation_psnr(
-                    state.average, pictures, job.config.data.batch_size // plan.ranks
-                )
-                log.validation(state.step, metrics["validation_psnr"])
+                psnr = validation_psnr(state.average, pictures, job.config.data.batch_size // plan.ranks)
+                metrics["validation_psnr"] = psnr
+                log.validation(state.step, psnr)
+                log.board.draw(state.step, state.average, pictures)
             log.publish()
-            save(state, plan.order, metrics)
+            checkpoints.save(state, metrics, best=log.at_best)
         if stopped:
             return
 

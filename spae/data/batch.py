@@ -17,6 +17,7 @@ class Batch:
         keys: key of each sample.
         numbers: number n of each sample in the run.
         undecodable: how many of the samples could not be decoded; grey stands in for them.
+        whole: samples of the step on all ranks together; None where every rank has as many as this one.
     """
 
     pixels: Tensor
@@ -24,6 +25,7 @@ class Batch:
     keys: tuple[str, ...]
     numbers: tuple[int, ...]
     undecodable: int = 0
+    whole: int | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""

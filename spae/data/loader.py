@@ -1,17 +1,19 @@
 """Shards to batches.
 
-Which sample comes when is the business of `spae/data/order.py`: a rank takes the numbers n with n mod ranks = rank, a
-loader worker those of its streams, so that every rank has the same share of every batch and nobody waits for an uneven
-shard. One shard a stream is open at a time. An undecodable picture is named in the log and counted; grey stands in for
-it, which is the same after a resume as without.
+Which sample comes when is the business of `spae/data/order.py`. A rank takes every ranks-th row of each batch, so that
+the shares differ by one at most and nobody waits for an uneven shard; of these a loader worker takes the rows of its
+streams. One shard a stream is open at a time. An undecodable picture is named in the log and counted; grey stands in
+for it, which is the same after a resume as without.
 
 Targets and augmentation are drawn from (seed, epoch, key), never from a rank or a worker.
 """
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import fsspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,10 +22,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from spae.config import DataConfig
 from spae.data.augmentation import Image8, augment
 from spae.data.batch import Batch
+from spae.data.cache import ShardCache
 from spae.data.media import MediaError, decode_image
 from spae.data.order import StreamOrder, random_generator
-from spae.data.records import SplitIndex
-from spae.data.tar import MEND, Sample, read_samples
+from spae.data.publishing import is_local
+from spae.data.records import ShardInfo, SplitIndex
+from spae.data.tar import MEND, Sample, read_samples, samples_at
 from spae.data.video import ClipShape, decode_clips
 
 logger = logging.getLogger(__name__)
@@ -44,16 +48,14 @@ class BatchPlan:
     rank: int = 0
     ranks: int = 1
     loader_workers: int = 0
+    cache: ShardCache | None = None
+    """Where shards are kept; None reads them where they are, those of a store from their beginning."""
 
     def __post_init__(self) -> None:
-        readers = self.ranks * max(self.loader_workers, 1)
-        if self.data.streams % readers:
+        if self.ranks > self.data.batch_size:
             raise ValueError(
-                f"data.streams={self.data.streams} must be divisible by ranks x loader workers = {readers}"
-            )
-        if self.data.batch_size % readers:
-            raise ValueError(
-                f"data.batch_size={self.data.batch_size} must be divisible by ranks x loader workers = {readers}"
+                f"{self.ranks} workers are more than data.batch_size={self.data.batch_size}, and some would have no "
+                f"sample; give at most {self.data.batch_size} --workers"
             )
 
     @property
@@ -87,22 +89,17 @@ class _Parts(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        plan = self.plan
-        readers, reader = plan.ranks * workers, worker * plan.ranks + plan.rank
-        streams = {v: _pictures(plan, v, self.seen) for v in range(reader, plan.data.streams, readers)}
-        share = plan.data.batch_size // readers
-        number = self.seen + (reader - self.seen) % readers
+        plan, first, size = self.plan, self.seen, self.plan.data.batch_size
+
+        def mine(number: int) -> bool:
+            row, stream = (number - self.seen) % size, number % plan.data.streams
+            return row % plan.ranks == plan.rank and stream // plan.ranks % workers == worker
+
+        streams = [_pictures(plan, stream, self.seen, mine) for stream in range(plan.data.streams)]
         while True:
-            numbers = [number + readers * step for step in range(share)]
-            pictures = [next(streams[n % plan.data.streams]) for n in numbers]
-            number += readers * share
-            yield Batch(
-                pixels=torch.from_numpy(np.stack([p.pixels for p in pictures])).movedim(-1, 1).contiguous(),
-                draws=torch.from_numpy(np.stack([p.draws for p in pictures])),
-                keys=tuple(p.key for p in pictures),
-                numbers=tuple(numbers),
-                undecodable=sum(not p.decoded for p in pictures),
-            )
+            numbers = [number for number in range(first, first + size) if mine(number)]
+            yield _batch(plan, numbers, [next(streams[number % len(streams)]) for number in numbers])
+            first += size
 
 
 @dataclass(frozen=True)
@@ -113,27 +110,62 @@ class _Picture:
     decoded: bool
 
 
-def _pictures(plan: BatchPlan, stream: int, seen: int) -> Iterator[_Picture]:
-    """Endless augmented pictures or clips of a stream; grey stands in for an undecodable one, as logged.
+def _batch(plan: BatchPlan, numbers: Sequence[int], pictures: Sequence[_Picture]) -> Batch:
+    pixels = np.array([p.pixels for p in pictures], np.uint8).reshape(len(pictures), *plan.input_size, 3)
+    draws = np.array([p.draws for p in pictures], np.float32).reshape(len(pictures), plan.draws)
+    return Batch(
+        pixels=torch.from_numpy(pixels).movedim(-1, 1).contiguous(),
+        draws=torch.from_numpy(draws),
+        keys=tuple(p.key for p in pictures),
+        numbers=tuple(numbers),
+        undecodable=sum(not p.decoded for p in pictures),
+        whole=plan.data.batch_size,
+    )
 
-    ValueError where a shard is damaged or holds fewer samples than its index tells.
+
+def _pictures(plan: BatchPlan, stream: int, seen: int, mine: Callable[[int], bool]) -> Iterator[_Picture]:
+    """Endless augmented pictures or clips of a stream, those whose numbers are mine.
+
+    Grey stands in for an undecodable one, as logged. ValueError where a shard is damaged or holds fewer samples than
+    its index tells.
     """
+    number = seen + (stream - seen) % plan.data.streams
     for epoch, segment in plan.order.stream(stream, seen):
-        shard = plan.index.shards[segment.shard]
-        missing, clips = segment.stop - segment.start, plan.data.clips_per_video
-        first, stop = segment.start // clips, -(-segment.stop // clips)
-        for place, sample in enumerate(read_samples(shard.url, first, stop), first):
-            wanted = range(max(segment.start, place * clips), min(segment.stop, (place + 1) * clips))
-            names = [f"{sample.key}/{number % clips}" if number % clips else sample.key for number in wanted]
+        shard, clips = plan.index.shards[segment.shard], plan.data.clips_per_video
+        wanted: dict[int, list[int]] = {}  # clips by the sample's place in the shard
+        for clip in range(segment.start, segment.stop):
+            if mine(number):
+                wanted.setdefault(clip // clips, []).append(clip % clips)
+            number += plan.data.streams
+        found = 0
+        for place, sample in zip(wanted, _samples(plan, shard, wanted), strict=False):
+            found += 1
+            names = [f"{sample.key}/{clip}" if clip else sample.key for clip in wanted[place]]
             generators = [random_generator(plan.seed, epoch, name) for name in names]
-            missing -= len(wanted)
             for generator, decoded in zip(generators, _decode(sample, plan, generators), strict=True):
                 pixels = np.full((*plan.input_size, 3), _GREY, np.uint8) if decoded is None else decoded
                 draws = generator.random(plan.draws, dtype=np.float32)
                 augmented = augment(pixels, plan.data, plan.input_size, generator)
                 yield _Picture(sample.key, augmented, draws, decoded is not None)
-        if missing:
+        if found < len(wanted):
             raise ValueError(f"{shard.url} holds fewer than the {shard.samples} samples its index tells; {MEND}")
+
+
+def _samples(plan: BatchPlan, shard: ShardInfo, places: Collection[int]) -> Iterator[Sample]:
+    """The samples of a shard at these places, which rise."""
+    if not places:
+        return
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(plan.cache.opened(shard)) if plan.cache else None
+        if file is None and is_local(shard.url):
+            file = stack.enter_context(fsspec.open(shard.url, "rb"))
+        if file is not None:
+            yield from samples_at(file, shard.url, places)
+            return
+        first, last = min(places), max(places)
+        for place, sample in enumerate(read_samples(shard.url, first, last + 1), first):
+            if place in places:
+                yield sample
 
 
 def _decode(sample: Sample, plan: BatchPlan, generators: Sequence[np.random.Generator]) -> Sequence[Image8 | None]:
@@ -161,4 +193,5 @@ def _join(parts: list[Batch]) -> Batch:
         keys=tuple(keys[i] for i in order),
         numbers=tuple(numbers[i] for i in order),
         undecodable=sum(part.undecodable for part in parts),
+        whole=parts[0].whole,
     )

@@ -3,9 +3,10 @@
 Samples are numbered n = 0, 1, 2, ... through all epochs; sample n comes from virtual stream n mod V.
 Each epoch permutes the shards by (seed, epoch), lays them end to end, and cuts that row into V ranges whose lengths
 differ by at most one, one a stream; a stream reads its range in tar order. So a batch of any size is the next run
-of numbers, rank r of R takes the numbers with n mod R = r, and a loader worker those of its streams: nobody ever
-waits for an uneven shard, a batch runs across the end of an epoch, and every rank has the same share of every
-batch. V is fixed for a run and divisible by ranks x loader workers; the order of samples depends on neither.
+of numbers, and its rows are dealt to ranks and their loader workers, as many of both as there are: nobody ever waits
+for an uneven shard, a batch runs across the end of an epoch, and the shares of the ranks differ by one at most. V is
+fixed for a run. Where the batch divides V, or the ranks divide both, one rank reads a stream; else several may, each
+decoding its own samples alone.
 
 What grows: memory with the number of shards (their counts) and one open shard a stream, not with the samples. At
 most V - 1 shards an epoch are opened by two streams.
@@ -92,6 +93,14 @@ class StreamOrder:
                     yield epoch, Segment(segment.shard, segment.start + skip, segment.stop)
                 skip = max(skip - size, 0)
             epoch += 1
+
+    def bytes_read(self, shard_bytes: Sequence[int]) -> float:
+        """Bytes of shards that an epoch reads where each stream reads its shards from their first byte on.
+
+        About the first epoch: others differ a little, as shards lie otherwise.
+        """
+        segments = (segment for stream in range(self.streams) for segment in self.segments(stream, 0))
+        return sum(shard_bytes[one.shard] * one.stop / self.shard_sizes[one.shard] for one in segments)
 
     def _before(self, seen: int, stream: int) -> int:
         return (seen - stream + self.streams - 1) // self.streams  # numbers below `seen` that belong to the stream

@@ -1,14 +1,15 @@
 """Samples of a shard's tar, in tar order."""
 
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
-from spae.data.records import MEDIA_SUFFIXES
+from spae.data.records import LABEL_SUFFIX, MEDIA_SUFFIXES
 
 MEND = "mend it with `python -m pipelines.verify URL --repair`"
 """The remedy for a damaged shard."""
@@ -43,6 +44,39 @@ def samples_of(stream: IO[bytes], url: str, start: int = 0, stop: int | None = N
                 yield _sample(group, url)
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{url} is damaged: {error}; {MEND}") from error
+
+
+def samples_at(file: IO[bytes], url: str, places: Collection[int]) -> Iterator[Sample]:
+    """The samples at these places of an open plain tar that can seek, in tar order: of the others no more is read than
+    their headers, and of these what training needs.
+
+    ValueError as `samples_of`.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = ({"fname": one.name, "data": one, "__url__": url} for one in tar if _counts(one))
+            for number, group in enumerate(group_by_keys(members)):
+                if number in places:
+                    yield _sample({name: _content(tar, value) for name, value in group.items() if _needed(name)}, url)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{url} is damaged: {error}; {MEND}") from error
+
+
+def _counts(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not re.match(r"__[^/]*__($|/)", member.name)  # as webdataset has it
+
+
+def _needed(name: str) -> bool:
+    return name in (*MEDIA_SUFFIXES, LABEL_SUFFIX, "__key__")
+
+
+def _content(tar: tarfile.TarFile, value: str | tarfile.TarInfo) -> str | bytes:
+    if isinstance(value, str):
+        return value
+    content = cast(IO[bytes], tar.extractfile(value)).read()
+    if len(content) < value.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
 
 
 def _sample(group: dict[str, Any], url: str) -> Sample:

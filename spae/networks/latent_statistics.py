@@ -45,12 +45,15 @@ class LatentNormalisation(nn.Module):
         self.table_mean.copy_(centre.view_as(self.table_mean))
         self.table_spread.copy_(spread)
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S); per channel the table's mean, and its spread, equal in all channels."""
+    def forward(self, raw: Tensor, whole: int | None = None) -> Tensor:
+        """(B, C, *S) -> (B, C, *S); per channel the table's mean, and its spread, equal in all channels.
+
+        `whole` is B over all ranks, in training; None where it is the same on each.
+        """
         if self.statistics == "none" or not self.training:
             return self.stored(raw)
         raw = raw.float()
-        return self._normalise(raw, *self._batch_statistics(raw))
+        return self._normalise(raw, *self._batch_statistics(raw, whole or len(raw) * world_size()))
 
     def stored(self, raw: Tensor) -> Tensor:
         """The same by the remembered statistics, whether training or not."""
@@ -61,9 +64,9 @@ class LatentNormalisation(nn.Module):
         unit = (raw - mean) * (variance + self.epsilon).rsqrt()
         return self.table_mean + self.table_spread * unit
 
-    def _batch_statistics(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_statistics(self, raw: Tensor, whole: int) -> tuple[Tensor, Tensor]:
         axes = (0,) if self.statistics == "position" else (0, *range(2, raw.ndim))
-        count = math.prod(raw.shape[axis] for axis in axes) * world_size()
+        count = whole * math.prod(raw.shape[axis] for axis in axes[1:])
         if count < SMALLEST_BATCH:
             raise ValueError(
                 f"statistics of {count} latents leave nothing to train; give a batch of at least {SMALLEST_BATCH}"

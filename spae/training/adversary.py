@@ -45,11 +45,11 @@ class Adversary:
         logits = torch.func.functional_call(self.discriminator, frozen, (reconstruction.float(),))
         return generator_loss(logits.float())
 
-    def losses(self, pixels: Tensor, reconstruction: Tensor, step: int) -> tuple[Tensor, Terms]:
+    def losses(self, pixels: Tensor, reconstruction: Tensor, step: int, weight: float = 1.0) -> tuple[Tensor, Terms]:
         """The discriminator's loss on real pixels and reconstructions (B, 3, *S), and its terms.
 
         R1 is computed at every `gradient_penalty_every`-th step and then counts that often. LeCAM sees the means of the
-        global batch; its averages move here.
+        global batch, to which this rank's count by its `rank_weight`; its averages move here.
         """
         penalised = self.config.gradient_penalty > 0 and step % self.config.gradient_penalty_every == 0
         pixels = pixels.detach().float().requires_grad_(penalised)
@@ -60,7 +60,7 @@ class Adversary:
             terms["gradient_penalty"] = gradient_penalty(real, pixels)
             loss = loss + self.config.gradient_penalty * self.config.gradient_penalty_every * terms["gradient_penalty"]
         if self.config.lecam_weight:
-            means = mean_over_ranks(torch.stack([real.mean(), fake.mean()]))
+            means = mean_over_ranks(weight * torch.stack([real.mean(), fake.mean()]))
             terms["lecam"] = lecam_loss(means[:1], means[1:], self.averages)
             loss = loss + self.config.lecam_weight * terms["lecam"]
             moved = self.averages.lerp(means.detach(), 1 - self.config.lecam_decay)

@@ -113,15 +113,16 @@ def perceptual_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     return F.mse_loss(reconstruction.float(), pixels.float())
 
 
-def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Tensor:
+def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01, weight: float = 1.0) -> Tensor:
     """MaskGIT's entropy loss on softmax(-|z - e|^2 / temperature): mean entropy of a latent minus that of the mean.
 
-    The mean is that of the latents of all ranks, so that the mean of the ranks' losses is the loss of the global batch.
+    The mean is that of the latents of all ranks, so that the weighted mean of their losses is that of the global batch.
 
     Args:
-        latents: (N, C), as many on every rank.
+        latents: (N, C).
         rows: the table (K, C); gradients go to both.
         temperature: 0.01 in MaskGIT.
+        weight: this rank's `rank_weight`.
 
     Blocks of latents are computed again in the backward pass, so that N x K scores never exist together.
     """
@@ -129,7 +130,7 @@ def entropy_loss(latents: Tensor, rows: Tensor, temperature: float = 0.01) -> Te
     for block in latents.split(max(1, _BLOCK_SCORES // len(rows))):
         sure, shares = checkpoint(_entropies, block, rows, temperature, use_reentrant=False)
         entropy, mean = entropy + sure, mean + shares
-    mean = mean_over_ranks(mean / len(latents))
+    mean = mean_over_ranks(weight * mean / len(latents))
     return entropy / len(latents) + (mean * (mean + _FLOOR).log()).sum()
 
 

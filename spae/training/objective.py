@@ -93,14 +93,18 @@ class Objective:
             return total / forward.latents.shape[1]
         return total / model.codebook.radius_squared
 
-    def codebook_terms(self, model: SPAE, forward: TrainingPass) -> Terms:
-        """The terms that move a trainable table, and their weighted sum `codebook_total`; nothing where none counts."""
+    def codebook_terms(self, model: SPAE, forward: TrainingPass, weight: float = 1.0) -> Terms:
+        """The terms that move a trainable table, and their weighted sum `codebook_total`; nothing where none counts.
+
+        `weight` is this rank's `rank_weight`.
+        """
         z, terms = forward.latents, Terms()
         if self.config.codebook_weight:
             drawn = codebook_loss(z, forward.quantized.layer_estimates, _positions(model)) / z.shape[1]
             terms |= {"codebook": drawn, "codebook_total": self.config.codebook_weight * drawn}
         if self.config.entropy_weight and isinstance(model.codebook, TrainableCodebook):
-            terms["entropy"] = entropy_loss(z.flatten(2).transpose(1, 2).flatten(0, 1), model.codebook.rows())
+            latents = z.flatten(2).transpose(1, 2).flatten(0, 1)
+            terms["entropy"] = entropy_loss(latents, model.codebook.rows(), weight=weight)
             weighted = self.config.entropy_weight * terms["entropy"]
             terms["codebook_total"] = terms.get("codebook_total", 0) + weighted
         return terms

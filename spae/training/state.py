@@ -53,14 +53,16 @@ class TrainState:
 
     def state_dict(self, position: DataPosition) -> dict[str, object]:
         """Tensors and plain values only: readable with `torch.load(weights_only=True)`."""
+        return {**self.parts(), "step": self.step, "position": dataclasses.asdict(position)}
+
+    def parts(self) -> dict[str, object]:
+        """The state's tensors, as they are, in plain containers."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "weights": self.dynamic_weights,
             "adversary": self.adversary and self.adversary.state_dict(),
-            "step": self.step,
-            "position": dataclasses.asdict(position),
         }
 
     def load_state_dict(self, state: dict[str, object], order: StreamOrder) -> None:
@@ -86,3 +88,14 @@ class TrainState:
         weight = torch.minimum(weight, config.dynamic_weight_cap * median)
         self.dynamic_weights[self.step % _WEIGHT_HISTORY] = weight.where(weight.isfinite(), torch.nan)
         return weight
+
+
+def on_host(values: object) -> object:
+    """A copy of plain containers whose tensors lie in host memory, so that training can go on while it is written."""
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", copy=True)
+    if isinstance(values, dict):
+        return {name: on_host(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(map(on_host, values))
+    return values

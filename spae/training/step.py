@@ -1,6 +1,7 @@
 """One step of training.
 
-A step is the same on every world size up to rounding: statistics, losses and gradients are those of the global batch.
+A step is the same on every world size up to rounding: statistics, losses and gradients are those of the global batch,
+to which a rank's means count by its share of the samples.
 Gradients are averaged by one flat all-reduce in a fixed order, so that a resumed run repeats an uninterrupted one bit
 for bit. Numbers leave the device at log steps; only the search for words waits for it, to know whether one is left that
 its screening did not settle. A step whose loss or gradient is not finite on any rank changes no weights on all.
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spae.collectives import Terms, average_gradients, average_terms
+from spae.collectives import Terms, average_gradients, average_terms, rank_weight
 from spae.config import TrainConfig
 from spae.data.batch import Batch
 from spae.model import TrainingPass, unit_pixels
@@ -31,7 +32,7 @@ class StepResult:
     """What a step tells; tensors stay on the device."""
 
     terms: Terms
-    """Scalars by name, averaged over ranks."""
+    """Scalars by name, averaged over the samples of all ranks."""
     quantized: Quantized
     loss_finite: Tensor
     """Whether this rank's own loss was finite, a bool scalar."""
@@ -42,24 +43,25 @@ class StepResult:
 def train_step(state: TrainState, objective: Objective, batch: Batch, config: TrainConfig) -> StepResult:
     """One optimisation step of tokenizer and discriminator on this rank's part of the batch."""
     model, pixels = state.model.train(), unit_pixels(batch.pixels)
+    weight = rank_weight(len(pixels), batch.whole)
     rate = learning_rate(state.step, config.steps, config.optimizer)
     mixed, device = config.precision == "bfloat16", model.device.type
     judging = torch.autocast(device, torch.bfloat16, enabled=mixed and device in _MIXED_JUDGES)
     with torch.autocast(device, torch.bfloat16, enabled=mixed):
-        forward: TrainingPass = model(batch.pixels, layers=prefix_layers(state.step, config))
+        forward: TrainingPass = model(batch.pixels, prefix_layers(state.step, config), batch.whole)
     z = forward.latents
     z.retain_grad()
-    terms = objective.codebook_terms(model, forward)
+    terms = objective.codebook_terms(model, forward, weight)
     with judging:
         judged = judged_frames(state.step, config)
         terms |= objective.appearance(model, forward, pixels, state.adversary, judged)
         if objective.guidance:
             terms |= objective.semantic(model, batch, pixels, forward.quantized)
-    averaged = average_terms(terms)
-    loss, semantic_gradient = terms["appearance"] + terms.get("codebook_total", 0), None
+    averaged = average_terms(terms, weight)
+    loss, semantic_gradient = weight * (terms["appearance"] + terms.get("codebook_total", 0)), None
     if objective.guidance:
         averaged["dynamic_weight"] = state.capped_weight(averaged, objective.config)
-        weighted = objective.config.semantic_weight * averaged["dynamic_weight"] * terms["semantic"]
+        weighted = weight * objective.config.semantic_weight * averaged["dynamic_weight"] * terms["semantic"]
         (semantic_gradient,) = torch.autograd.grad(weighted, z, retain_graph=True)
         loss = loss + weighted
     averaged |= _update_tokenizer(state, loss, averaged["appearance"], rate, config)
@@ -68,10 +70,10 @@ def train_step(state: TrainState, objective: Objective, batch: Batch, config: Tr
     telemetry["culprits"] = (~forward.finite).float().sum()
     if state.adversary:
         with judging:
-            adversary_loss, adversary_terms = state.adversary.losses(pixels, forward.reconstruction, state.step)
-        state.adversary.step(adversary_loss, rate / config.optimizer.learning_rate, skip)
+            adversary_loss, adversary_terms = state.adversary.losses(pixels, forward.reconstruction, state.step, weight)
+        state.adversary.step(weight * adversary_loss, rate / config.optimizer.learning_rate, skip)
         telemetry |= adversary_terms
-    averaged |= average_terms(telemetry)
+    averaged |= average_terms(telemetry, weight)
     state.step += 1
     state.seen += config.data.batch_size
     return StepResult(averaged, forward.quantized, loss.detach().isfinite(), forward.finite)

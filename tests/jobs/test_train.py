@@ -1,6 +1,8 @@
 import json
+import re
 import sys
 
+import fsspec
 import pytest
 
 from jobs import export, train
@@ -31,9 +33,25 @@ def command(*arguments):
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
     caplog.set_level("INFO")
-    assert train.main(flags(folder, tmp_path / "run", "--dry-run")) == 0
-    assert "40 samples, 60 words; 6 steps of 16 samples (2.4 epochs) on 1 workers" in caplog.text
+    priced = ("--worker-tflops", "0.001", "--worker-price", "2", "--workers", "4")
+    assert train.main(flags(folder, tmp_path / "run", "--dry-run", *priced)) == 0
+    assert re.search(r"0\.\d million parameters, 0\.0 of a discriminator beside; [\d.]+ GFLOP a sample", caplog.text)
+    assert "and for its 4 samples" in caplog.text
+    hours, money = re.search(r"([\d.e-]+) hours on 4 workers of 0.001 TFLOP/s, (\d+) in money", caplog.text).groups()
+    assert int(money) == round(8 * float(hours))
+    assert "40 samples, 60 words; 6 steps of 16 samples (2.4 epochs) on 4 workers" in caplog.text
+    assert "an epoch reads 0.000113 GB of shards" in caplog.text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_streams_read_of_a_store_and_what_a_cache_holds(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    fsspec.filesystem("memory").put(f"{folder}/train", "/train", recursive=True)
+    stored = flags(folder, tmp_path / "run", "--dry-run", "--shards", "memory://train")
+    assert train.main(stored) == 0
+    assert "of the store, 4.5 times its shards, as its 8 streams begin inside" in caplog.text
+    assert train.main([*stored, "--cache", str(tmp_path), "--cache-bytes", "112640"]) == 0
+    assert "each machine fetches shards once and holds up to 100% of their 0.000113 GB" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -45,8 +63,14 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, tmp_path, caplog):
         (["--objective.semantic-weight", "1", "--clip", "ViT-B-32"], "holds no semantics"),
         (["--vocabulary", "/nowhere"], "/nowhere"),
         (["--shards", "/nowhere"], "does not exist"),
-        (["--workers", "3"], "must be divisible by ranks x loader workers = 3"),
-        (["--data.streams", "7", "--workers", "2"], "data.streams=7"),
+        (["--workers", "17"], "17 workers are more than data.batch_size=16"),
+        (["--workers", "2:17"], "17 workers are more than data.batch_size=16"),
+        (["--workers", "3:2"], "--workers 3:2 must be a number from 1 on, or LEAST:MOST, such as 2:8"),
+        (["--workers", "0"], "--workers 0 must be"),
+        (
+            ["--cache", "/tmp/cache", "--cache-bytes", "10"],
+            "--cache-bytes 10 is less than the largest shard",
+        ),
     ],
 )
 def test_unusable_arguments_are_one_clear_error(folder, tmp_path, caplog, change, message):
@@ -74,7 +98,7 @@ def test_a_run_of_other_settings_is_refused_and_replaced_on_request(folder, tmp_
     train.prepare(parse(flags(folder, run)))
     train.prepare(parse(flags(folder, run)))  # the same settings claim it again
     assert train.main(flags(folder, run, "--seed", "5")) == 2
-    assert "other settings (seed)" in caplog.text
+    assert "other settings (seed: 0 there, 5 here)" in caplog.text
     train.prepare(parse(flags(folder, run, "--seed", "5", "--replace")))
     assert RunRecord.load(str(run)).config.seed == 5
 

@@ -1,5 +1,6 @@
 """What is done about failures, on a cluster of this process."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def attempt(settings):
         if kind == "killed":
             os._exit(1)
         raise OSError("the store is away")
+
+
+def test_loader_processes_have_processors_of_their_own(folder, tmp_path):
+    described = dataclasses.replace(job(folder, tmp_path / "run"), threads=2, loader_workers=3, device="cuda")
+    assert launch.worker_resources(described) == {"CPU": 5, "GPU": 1}
 
 
 @pytest.fixture(scope="module")

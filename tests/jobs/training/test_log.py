@@ -1,3 +1,5 @@
+import time
+
 import torch
 
 from jobs.training.log import TrainingLog
@@ -6,6 +8,7 @@ from jobs.training.usage import UsageMeter
 from spae.data.batch import Batch
 from spae.pyramid import TokenPyramid
 from spae.quantizers import Quantized
+from spae.training.schedule import learning_rate
 from spae.training.step import StepResult
 from tests import tiny_spae
 
@@ -95,6 +98,37 @@ def test_rows_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
     assert read_history(str(tmp_path))[-1]["validation_psnr"] == 20
     resumed = TrainingLog(str(tmp_path), tiny_spae.TRAINING, 2, 0)
     assert [row["step"] for row in resumed.history] == [1, 2]
+
+
+def test_the_best_validation_is_known_after_a_resume(tmp_path):
+    told, best = Told(tmp_path), []
+    assert not told.log.at_best
+    for psnr in (20.0, 19.0, 21.0):
+        told.take([1, 2])
+        told.line()
+        told.log.validation(told.step, psnr)
+        best.append(told.log.at_best)
+    assert best == [True, False, True]
+    told.log.publish()
+    resumed = TrainingLog(str(tmp_path), tiny_spae.TRAINING, 3, 0)
+    resumed.history.append({"step": 4, "validation_psnr": 20.5})
+    assert not resumed.at_best
+
+
+def test_the_share_of_time_that_waits_for_data_is_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    told = Told(tmp_path)
+    for seconds in (0.3, 0.0):
+        with told.log.waiting():
+            time.sleep(seconds)
+        told.take([1, 2])
+        time.sleep(0.1)
+        told.line()
+    waits = [row["data_wait"] for row in told.log.history]
+    assert 0.4 < waits[0] <= 0.75
+    assert waits[1] < 0.1
+    assert f"data wait {waits[0]:.0%}" in caplog.text
+    assert told.log.history[0]["learning_rate"] == learning_rate(0, 12, tiny_spae.TRAINING.optimizer) > 0
 
 
 def test_undecodable_samples_are_counted_by_line(tmp_path, caplog):

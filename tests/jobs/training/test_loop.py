@@ -1,7 +1,10 @@
 """The loop of one worker, in this process."""
 
+import dataclasses
+import json
 import logging
 import weakref
+from pathlib import Path
 
 import pytest
 import ray.train
@@ -9,9 +12,9 @@ import ray.train.torch
 import torch
 
 from jobs import train
-from jobs.training.checkpoint import restore
+from jobs.training.checkpoint import Checkpoints
 from jobs.training.loop import train_loop
-from jobs.training.run_folder import read_history
+from jobs.training.run_folder import CheckpointMark, RunRecord, checkpoint_name, file_sha256, read_history
 from spae.model import SPAE
 from spae.training.state import TrainState
 from spae.vocabulary import Vocabulary
@@ -84,12 +87,72 @@ def test_what_a_resume_reads_is_not_held_through_the_training(folder, monkeypatc
         read.extend(weakref.ref(saved[part][name]) for part in ("model", "average") for name in saved[part])
         return saved
 
-    state = TrainState.create(job.config, SPAE(job.config.model, Vocabulary.load(job.vocabulary)))
-    plan = job.plan(0, 1)
-    torch.save(state.state_dict(plan.order.position(0)), f"{job.run}/state.pt")
+    state = new_state(job)
+    register(job, state)
     monkeypatch.setattr(torch, "load", remember)
-    checkpoint = ray.train.Checkpoint.from_directory(job.run)
-    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: checkpoint)
-    restore(state, plan.order)
+    assert restored(job, state)
     assert read
     assert [one for one in read if one() is not None] == []
+
+
+def new_state(job):
+    return TrainState.create(job.config, SPAE(job.config.model, Vocabulary.load(job.vocabulary)))
+
+
+def register(job, state, *steps, run=None):
+    """Put checkpoints of a state into the run folder as a training does."""
+    for step in steps or (0,):
+        folder = Path(job.run) / checkpoint_name(step)
+        folder.mkdir()
+        torch.save({**state.state_dict(job.plan(0, 1).order.position(0)), "step": step}, folder / "state.pt")
+        record = run or RunRecord.load(job.run)
+        mark = CheckpointMark(file_sha256(f"{folder}/state.pt"), step, record.to_json().decode(), {"workers": 1})
+        (folder / "checkpoint.json").write_text(json.dumps(dataclasses.asdict(mark)))
+    rows = [{"checkpoint_dir_name": checkpoint_name(step)} for step in steps or (0,)]
+    (Path(job.run) / "checkpoint_manager_snapshot.json").write_text(json.dumps({"checkpoint_results": rows}))
+
+
+def restored(job, state):
+    """Whether a worker of this process finds a checkpoint, which it takes up."""
+
+    def loop():
+        checkpoints = Checkpoints(job.run, RunRecord.load(job.run), job.plan(0, 1).order)
+        ray.train.report({"found": checkpoints.restore(state)})
+
+    local = ray.train.ScalingConfig(num_workers=0)
+    return ray.train.torch.TorchTrainer(loop, scaling_config=local).fit().metrics["found"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(folder, caplog):
+    job = prepared(folder, "damaged")
+    register(job, new_state(job), 2, 4, 6)
+    with open(f"{job.run}/step-00000006/state.pt", "r+b") as file:
+        file.seek(5_000)
+        file.write(b"other")
+    Path(job.run, "step-00000004/state.pt").unlink()
+    state = new_state(job)
+    assert restored(job, state)
+    assert state.step == 2
+    assert "step-00000006/state.pt is damaged: its sha256 is not that of checkpoint.json" in caplog.text
+    assert "step-00000004/state.pt is missing" in caplog.text
+    Path(job.run, "step-00000002/state.pt").unlink()
+    with pytest.raises(ValueError, match="holds damaged checkpoints only"):
+        restored(job, state)
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(folder):
+    job = prepared(folder, "another")
+    there = dataclasses.replace(RunRecord.load(job.run), data_fingerprint="other")
+    there = dataclasses.replace(there, config=dataclasses.replace(there.config, seed=5))
+    register(job, new_state(job), 2, run=there)
+    with pytest.raises(
+        ValueError, match=r"other settings \(data_fingerprint: 'other' there, '\w+' here; seed: 5 there, 0"
+    ):
+        restored(job, new_state(job))
+
+
+def test_a_checkpoint_of_an_earlier_version_which_has_no_mark_is_taken(folder):
+    job = prepared(folder, "earlier")
+    register(job, new_state(job), 2)
+    Path(job.run, "step-00000002/checkpoint.json").unlink()
+    assert restored(job, new_state(job))

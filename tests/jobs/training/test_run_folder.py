@@ -4,7 +4,7 @@ import json
 import fsspec
 import pytest
 
-from jobs.training.run_folder import RunRecord, claim_run, storage
+from jobs.training.run_folder import RunRecord, best_checkpoint, claim_run, keep_best, storage
 from tests import tiny_spae
 
 
@@ -39,6 +39,21 @@ def test_a_run_from_when_the_warm_up_was_the_time_scale_goes_on(tmp_path, record
     (tmp_path / "config.json").write_text(json.dumps(values))
     loaded = RunRecord.load(str(tmp_path)).config.optimizer
     assert loaded.timescale_steps == loaded.warmup_steps == 3
+
+
+def test_the_best_checkpoint_is_kept_until_a_better_one_is_whole(tmp_path, record):
+    run, state = tmp_path / "run", tmp_path / "state"
+    claim_run(str(run), record, replace=False)
+    assert best_checkpoint(str(run)) is None
+    state.mkdir()
+    (state / "state.pt").write_bytes(b"state")
+    (state / "checkpoint.json").write_text(json.dumps({"sha256": "", "step": 1, "run": "{}", "topology": {}}))
+    keep_best(str(run), "step-00000001", str(state))
+    keep_best(str(run), "step-00000003", str(state))
+    assert [path.name for path in run.glob("best-*")] == ["best-step-00000003"]
+    (run / "best-step-00000005").mkdir()
+    (run / "best-step-00000005/state.pt").write_bytes(b"half of")
+    assert best_checkpoint(str(run)) == "best-step-00000003"
 
 
 def test_a_folder_without_a_run_loses_nothing(tmp_path, record):

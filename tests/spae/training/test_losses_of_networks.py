@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from spae.collectives import rank_weight
 from spae.training.losses import (
     codebook_loss,
     commitment_loss,
@@ -99,19 +100,20 @@ def test_the_entropy_loss_equals_the_reference_in_blocks_of_any_size(monkeypatch
     assert float(rows.grad.abs().sum()) > 0
 
 
-def _entropy_on_rank(rank, latents, rows):
-    mine, rows = latents.chunk(2)[rank].clone().requires_grad_(), rows.clone().requires_grad_()
-    loss = entropy_loss(mine, rows, 0.1)
+def _entropy_on_rank(rank, latents, rows, sizes):
+    mine, rows = latents.split(sizes)[rank].clone().requires_grad_(), rows.clone().requires_grad_()
+    weight = rank_weight(len(mine), len(latents))
+    loss = weight * entropy_loss(mine, rows, 0.1, weight)
     loss.backward()
     return float(loss), mine.grad.numpy(), rows.grad.numpy()
 
 
-def test_the_mean_of_the_ranks_entropy_losses_is_that_of_the_whole_batch():
+def test_the_weighted_mean_of_the_ranks_entropy_losses_is_that_of_the_whole_batch():
     generator = torch.Generator().manual_seed(0)
     latents, rows = (torch.randn(n, 8, generator=generator).requires_grad_() for n in (64, 40))
     whole = entropy_loss(latents, rows, 0.1)
     whole.backward()
-    losses, own, shared = zip(*on_ranks(_entropy_on_rank, latents.detach(), rows.detach()), strict=True)
+    losses, own, shared = zip(*on_ranks(_entropy_on_rank, latents.detach(), rows.detach(), (37, 27)), strict=True)
     assert sum(losses) / 2 == pytest.approx(float(whole), rel=1e-5)
     gradient = torch.cat([torch.from_numpy(one) for one in own]) / 2  # as averaging the ranks' gradients does
     torch.testing.assert_close(gradient, latents.grad, rtol=1e-4, atol=1e-6)

@@ -1,6 +1,5 @@
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -95,16 +94,15 @@ with ShardCache(sys.argv[1], 250).opened(ShardInfo(sys.argv[2], 1, 100, sys.argv
 """
 
 
-def test_what_a_killed_process_was_fetching_makes_room(cache, shards, tmp_path):
-    slow = tmp_path / "slow.tar"
-    os.mkfifo(slow)
-    process = subprocess.Popen([sys.executable, "-c", FETCH, cache.folder, str(slow), "0" * 64])
-    with open(slow, "wb") as pipe:  # opens once the other end reads
-        pipe.write(b"half")
-        pipe.flush()
-        assert [path.stat().st_size for path in held(cache)] == [100]
-        os.kill(process.pid, signal.SIGKILL)
+def test_what_a_killed_process_was_fetching_makes_room(cache, shards):
+    with WebServer({"slow.tar": b"s" * 100}, delay=2).running() as server:
+        process = subprocess.Popen([sys.executable, "-c", FETCH, cache.folder, f"{server.url}/slow/slow.tar", "0" * 64])
+        deadline = time.monotonic() + 60
+        while not (Path(cache.folder).is_dir() and held(cache)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
         process.wait()
+    assert [path.stat().st_size for path in held(cache)] == [100]
     assert [read(cache, one)[:1] for one in shards] == [b"a", b"b", b"c"]
     assert sum(path.stat().st_size for path in held(cache)) <= 250
     assert not any("tmp" in path.name for path in held(cache))

@@ -76,10 +76,12 @@ def test_the_budget_changes_nothing_but_memory(llama, monkeypatch):
     assert [answer.text for answer in llama.answer(prompts, FREE)] == answers
 
 
-def test_long_rows_with_nothing_in_common_grow_apart(llama, monkeypatch):
+def test_many_long_rows_with_nothing_in_common_grow_apart(llama, monkeypatch):
     monkeypatch.setattr(llama, "_tree_tokens", 10_000)
-    packs = {length: list(llama._packs([[0], [1]], [[5] * length, [6] * length], 7)) for length in (340, 1_300)}
-    assert packs == {340: [[[0], [1]]], 1_300: [[[0]], [[1]]]}
+    rows = {length: [[number] * length for number in range(32)] for length in (40, 500)}
+    packs = {length: list(llama._packs([[row] for row in range(32)], some, 7)) for length, some in rows.items()}
+    assert packs[40] == [[[row] for row in range(32)]]
+    assert sorted(map(len, packs[500])) == [10, 22], "each row passes over the columns of all"
     supports = [[[first] * 2_000 + [query] for query in range(9)] for first in (5, 6)]
     groups = [list(range(9)), list(range(9, 18))]
     assert list(llama._packs(groups, [*supports[0], *supports[1]], 7)) == [groups], (

@@ -90,7 +90,7 @@ def _reading(flags: DemoFlags, after: tuple[str, ...]) -> Stage:
     """A short form of `make incontext`: a made-up name for each of five digits, three examples of each."""
     own: tuple[str, ...] = ("--model", flags.path("model"), "--llm", LANGUAGE_MODEL, "--task", "few-shot-made-up")
     own += ("--shards", flags.path("shards/test"), "--support-shards", flags.path("shards/train"))
-    own += ("--settings", "5-way-3-shot", "5-way-3-shot+shuffled-words", "--episodes", "8")
+    own += ("--settings", "5-way-3-shot", "5-way-3-shot+shuffled-words", "--episodes", "5")
     return Stage("read", "jobs.incontext", (*own, "--output", flags.path("incontext")), after)
 
 

@@ -11,17 +11,17 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from jobs.demos.asking import DemoRun, ask_demo
+from jobs.demos.asking import DemoRun, make_table
+from jobs.demos.digits import LANGUAGE_MODEL
 
 CLASSES, MENDING = "draw-classes", "denoise"
 FLOORS = ("nearest-context", "majority-context")
-TABLE = "table.md"
 COLUMNS = {"mean": "judged right, %", "copied": "words of one example, %", "psnr": "PSNR, dB"}
 _PERCENT = ("mean", "copied")
 
@@ -47,7 +47,9 @@ LAST = ("3-shot+asked-last", "3-shot-sum+asked-last")
 DAMAGES = ("outpainting", "inpainting", "deblurring", "shift", "rotation", "super-resolution", "colourisation")
 
 
-def drawing(title: str, *flags: str, settings: tuple[str, ...] = (*NAMES[:1], *SUMS), reader: str = "") -> DemoRun:
+def drawing(
+    title: str, *flags: str, settings: tuple[str, ...] = (*NAMES[:1], *SUMS), reader: str = LANGUAGE_MODEL
+) -> DemoRun:
     """A run that draws what is asked for by name and by sum."""
     return _run(CLASSES, title, flags, settings, reader)
 
@@ -65,8 +67,7 @@ def mending(
 
 def _run(task: str, title: str, flags: Sequence[str], settings: tuple[str, ...], reader: str) -> DemoRun:
     folder = "-".join((task, *"".join(one if one.isalnum() else " " for one in title).split()))
-    run = DemoRun(title=title, folder=folder, task=task, settings=settings, flags=tuple(flags))
-    return replace(run, reader=reader) if reader else run
+    return DemoRun(title=title, folder=folder, task=task, settings=settings, flags=tuple(flags), reader=reader)
 
 
 def short_table() -> tuple[DemoRun, ...]:
@@ -111,12 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(DemoDrawingsFlags, args=arguments, description=__doc__)
     runs = whole_table() if flags.whole else short_table()
     output = Path(flags.output or Path(flags.demo, "drawings"))
-    if status := ask_demo(runs, Path(flags.demo), output, shared_flags(flags)):
-        return status
-    text = markdown(runs, output)
-    (output / TABLE).write_text(text)
-    sys.stdout.write(f"\n{text}\n{output / TABLE}\n")
-    return 0
+    return make_table(runs, Path(flags.demo), output, shared_flags(flags), markdown)
 
 
 def shared_flags(flags: DemoDrawingsFlags) -> tuple[str, ...]:

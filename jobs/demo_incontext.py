@@ -17,14 +17,13 @@ from typing import Any
 
 import tyro
 
-from jobs.demos.asking import DemoRun, ask_demo
+from jobs.demos.asking import DemoRun, make_table
 from jobs.demos.digits import DIGITS, HELD_OUT, HELD_OUT_MODEL
 from spae.incontext.prompts import SETTINGS
 
 CELLS = tuple(f"{ways}-way-{shots}-shot" for ways in (2, 5) for shots in (1, 3, 5))
 CURVE = ("5-way-1-shot", "5-way-3-shot")
 """Settings that are asked of each number of layers, as in Fig. 3."""
-TABLE = "table.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(DemoIncontextFlags, args=arguments, description=__doc__)
     readers = whole_table() if flags.whole else SIX_CELLS
     output = Path(flags.output or Path(flags.demo, "reading"))
-    if status := ask_demo(readers, Path(flags.demo), output, shared_flags(flags)):
-        return status
-    text = markdown(readers, output)
-    (output / TABLE).write_text(text)
-    sys.stdout.write(f"\n{text}\n{output / TABLE}\n")
-    return 0
+    return make_table(readers, Path(flags.demo), output, shared_flags(flags), markdown)
 
 
 def shared_flags(flags: DemoIncontextFlags) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Tables of what the language model reads or draws in a demo's words: a row a run of `jobs.incontext`."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from jobs.demos.digits import HELD_OUT_MODEL, LANGUAGE_MODEL
 from jobs.stages import Stage, run_stages
 
 logger = logging.getLogger(__name__)
+
+TABLE = "table.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,4 +55,20 @@ def ask_demo(runs: Sequence[DemoRun], demo: Path, output: Path, shared: Sequence
     except RuntimeError as error:
         logger.error("%s; mend it and run the same command again, which continues", error)
         return 1
+    return 0
+
+
+def make_table(
+    runs: Sequence[DemoRun],
+    demo: Path,
+    output: Path,
+    shared: Sequence[str],
+    markdown: Callable[[Sequence[DemoRun], Path], str],
+) -> int:
+    """Make the rows, then write and print the table of them; the status is `ask_demo`'s."""
+    if status := ask_demo(runs, demo, output, shared):
+        return status
+    text = markdown(runs, output)
+    (output / TABLE).write_text(text)
+    sys.stdout.write(f"\n{text}\n{output / TABLE}\n")
     return 0

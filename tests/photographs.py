@@ -1,19 +1,10 @@
 """Real colour photographs that come with installed packages: scikit-learn's two and matplotlib's one."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageCms
-from sklearn.datasets import load_sample_images
 
-
-def photographs() -> list[np.ndarray]:
-    """uint8 (H, W, 3): a temple, a flower, a portrait."""
-    hopper = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
-    with Image.open(hopper) as image:
-        return [*load_sample_images().images, np.asarray(image.convert("RGB"))]
+from jobs.demos.photographs import photographs as photographs
 
 
 def crops(side: int, each: int, seed: int = 0) -> torch.Tensor:
